@@ -1,0 +1,78 @@
+"""Every Redis key and channel, one function each, its lifetime beside it.
+
+The model ref stands in braces: a Redis Cluster puts one model's queue keys into one slot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+JOB_TTL_S = 7 * 24 * 3600  # a job nobody ends (batch may wait long); refreshed by nobody
+ENDED_TTL_S = 600  # hash and journal after the end: late readers, retries, replays
+WORKER_TTL_S = 6  # presence; refreshed every second
+FAIR_TTL_S = 24 * 3600  # virtual time of a queue nobody uses; refreshed by enqueue
+
+CONTROL = "caravan:control"  # channel
+CATALOG = "caravan:catalog"  # no TTL: which models exist is configuration
+WORKERS = "caravan:worker:*"  # pattern of `worker`
+
+
+def lane(model: str, name: str) -> str:
+    """ZSET job -> tag, `name` is interactive or batch. No TTL: a queued job waits until claimed."""
+    return f"caravan:{{{model}}}:{name}"
+
+
+def leases(model: str) -> str:
+    """ZSET job -> expiry in ms. No TTL: entries go at finish, or back to a lane when expired."""
+    return f"caravan:{{{model}}}:leases"
+
+
+def fair(model: str) -> str:
+    """HASH of the virtual time (`v`) and each tenant's last finish tag. FAIR_TTL_S."""
+    return f"caravan:{{{model}}}:fair"
+
+
+def wake(model: str) -> str:
+    """Channel: there is work for this model."""
+    return f"caravan:wake:{{{model}}}"
+
+
+def payload(job: str) -> str:
+    """arq's own key for a job's payload. JOB_TTL_S, deleted at the end."""
+    return f"arq:job:{job}"
+
+
+def retry(job: str) -> str:
+    """arq's own counter of runs. arq expires it in a day, finish deletes it."""
+    return f"arq:retry:{job}"
+
+
+def job(job: str) -> str:
+    """HASH state, epoch, tenant, lane, model, tag, reply, cancelled, times. JOB_TTL_S, then
+    ENDED_TTL_S after the end."""
+    return f"caravan:job:{job}"
+
+
+def journal(job: str) -> str:
+    """STREAM of frames, id = number of the frame's first event. As `job`."""
+    return f"caravan:journal:{job}"
+
+
+def replies(api: str) -> str:
+    """Channel: frames for one api process."""
+    return f"caravan:replies:{api}"
+
+
+def worker(worker: str) -> str:
+    """HASH presence card and metrics. WORKER_TTL_S."""
+    return f"caravan:worker:{worker}"
+
+
+def tenant(tenant: str) -> str:
+    """HASH limits, weight, usage. No TTL: it is an account."""
+    return f"caravan:tenant:{tenant}"
+
+
+def api_key(secret: str) -> str:
+    """HASH of the tenant a key belongs to, by the key's SHA-256. No TTL: it is an account."""
+    return f"caravan:key:{hashlib.sha256(secret.encode()).hexdigest()}"

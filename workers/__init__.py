@@ -1,0 +1,1 @@
+"""What depends on the model or the hardware."""
