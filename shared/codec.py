@@ -40,7 +40,9 @@ def encode_request(request: Request) -> bytes:
 def decode_request(payload: bytes) -> Request:
     """The request in a job payload. Raises BadPayload, never half-decodes."""
     if payload[:1] != VERSION:
-        raise BadPayload(f"payload version {payload[:1]!r}, this worker reads {VERSION!r}")
+        raise BadPayload(
+            f"payload version {payload[:1]!r}, this worker reads {VERSION!r}"
+        )
     try:
         return _requests.decode(payload[1:])
     except msgspec.MsgspecError as error:
@@ -53,5 +55,13 @@ def serialize_for_arq(job: dict[str, Any]) -> bytes:
 
 
 def deserialize_for_arq(payload: bytes) -> dict[str, Any]:
-    """arq's job_deserializer."""
-    return msgspec.msgpack.decode(payload, type=dict[str, Any])
+    """arq's job_deserializer. Raises MsgspecError for bytes that are no arq job of ours."""
+    job = msgspec.msgpack.decode(payload, type=dict[str, Any])
+    return {**job, "a": [_Unprinted(argument) for argument in job.get("a", ())]}
+
+
+class _Unprinted(bytes):
+    """Payload bytes without a repr: arq puts its arguments' repr into log lines."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"

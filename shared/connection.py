@@ -19,16 +19,20 @@ def open_redis(url: str, *, retries: int = 1) -> ArqRedis:
 
     One retry covers a connection that went stale; longer outages are the caller's to answer.
     """
-    pool = ConnectionPool.from_url(
-        url,
-        socket_connect_timeout=2.0,
-        socket_keepalive=True,
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
-        retry_on_error=[RedisConnectionError],
-    ) if not url.startswith("unix://") else ConnectionPool.from_url(
-        url,
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
-        retry_on_error=[RedisConnectionError],
+    pool = (
+        ConnectionPool.from_url(
+            url,
+            socket_connect_timeout=2.0,
+            socket_keepalive=True,
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
+            retry_on_error=[RedisConnectionError],
+        )
+        if not url.startswith("unix://")
+        else ConnectionPool.from_url(
+            url,
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), retries),
+            retry_on_error=[RedisConnectionError],
+        )
     )
     return ArqRedis(
         pool,

@@ -78,7 +78,10 @@ class UnknownModel(RequestError):
     @classmethod
     def of(cls, name: str) -> UnknownModel:
         """Names the model and where to look."""
-        return cls(f"model {name!r} not found: GET /v1/models lists what there is", param="model")
+        return cls(
+            f"model {name!r} not found: GET /v1/models lists what there is",
+            param="model",
+        )
 
 
 class NotFound(RequestError):
@@ -120,7 +123,9 @@ class QueueDown(Unavailable):
 
     code = "queue_unavailable"
 
-    def __init__(self, message: str = "the job queue (Redis) does not answer; try again") -> None:
+    def __init__(
+        self, message: str = "the job queue (Redis) does not answer; try again"
+    ) -> None:
         super().__init__(message)
 
 
@@ -141,7 +146,9 @@ class Internal(Unavailable):
 
     code = "internal_error"
 
-    def __init__(self, message: str = "internal error; the server's log has the details") -> None:
+    def __init__(
+        self, message: str = "internal error; the server's log has the details"
+    ) -> None:
         super().__init__(message)
 
 

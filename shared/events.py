@@ -36,7 +36,9 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
     fingerprint: str = ""
 
 
-class TextDelta(msgspec.Struct, frozen=True, kw_only=True, tag="text", omit_defaults=True):
+class TextDelta(
+    msgspec.Struct, frozen=True, kw_only=True, tag="text", omit_defaults=True
+):
     """More of the answer's text. `choice` counts from 0."""
 
     text: str
@@ -54,7 +56,9 @@ class ReasoningDelta(
     logprobs: tuple[Logprob, ...] = ()
 
 
-class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True, tag="tool", omit_defaults=True):
+class ToolCallDelta(
+    msgspec.Struct, frozen=True, kw_only=True, tag="tool", omit_defaults=True
+):
     """A tool call's beginning (`id` and `name` set) or more of its arguments (JSON text)."""
 
     index: int

@@ -78,7 +78,9 @@ async def leave(redis: Redis, worker: str) -> None:
 
 async def workers(redis: Redis) -> list[tuple[WorkerCard, bytes]]:
     """Every live worker's card and metrics (Prometheus text), by id."""
-    names = sorted([name async for name in redis.scan_iter(match=keys.WORKERS, count=1000)])
+    names = sorted(
+        [name async for name in redis.scan_iter(match=keys.WORKERS, count=1000)]
+    )
     pipe = redis.pipeline(transaction=False)
     for name in names:
         pipe.hmget(name, "card", "metrics")

@@ -95,13 +95,16 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 class Queue:
     """All of it. Errors of the connection are redis-py's own (`redis.RedisError`)."""
 
-    def __init__(self, redis: Client, *, lease_ms: int = 3000, max_attempts: int = 2) -> None:
+    def __init__(
+        self, redis: Client, *, lease_ms: int = 3000, max_attempts: int = 2
+    ) -> None:
         self.redis = redis
         self._lease_ms = lease_ms
         self._max_attempts = max_attempts
         folder = files("shared") / "lua"
         self._scripts: dict[str, AsyncScript] = {
-            name: redis.register_script((folder / f"{name}.lua").read_text()) for name in SCRIPTS
+            name: redis.register_script((folder / f"{name}.lua").read_text())
+            for name in SCRIPTS
         }
 
     async def enqueue(
@@ -152,7 +155,9 @@ class Queue:
         if answer[0] == 0:
             raise UnknownModel.of(model)
         if answer[0] < 0:
-            raise QueueFull(f"{answer[1]} jobs are waiting for {model} already; try again later")
+            raise QueueFull(
+                f"{answer[1]} jobs are waiting for {model} already; try again later"
+            )
         return Ticket(position=answer[1], depth=answer[2])
 
     async def claim(self, model: str, *, worker: str, most: int) -> Claimed:
@@ -199,7 +204,12 @@ class Queue:
     async def cancel(self, model: str, *, job: str) -> bool:
         """Stop a job wherever it is. False: it is unknown or over."""
         answer = await self._scripts["cancel"](
-            keys=[*self._lanes(model), keys.job(job), keys.payload(job), keys.journal(job)],
+            keys=[
+                *self._lanes(model),
+                keys.job(job),
+                keys.payload(job),
+                keys.journal(job),
+            ],
             args=[job, keys.ENDED_TTL_S, keys.CONTROL, codec.encode(Cancel(job=job))],
         )
         return bool(answer)

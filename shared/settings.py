@@ -24,18 +24,27 @@ def _about(text: str, **limits: Any) -> Meta:
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All processes share these; each takes what it needs. Field `redis_url` is CARAVAN_REDIS_URL."""
 
-    redis_url: Annotated[str, _about("Redis to use; empty: `caravan serve` starts its own")] = ""
-    data_dir: Annotated[str, _about("Where Caravan keeps its Redis file, sockets and models")] = ""
+    redis_url: Annotated[
+        str, _about("Redis to use; empty: `caravan serve` starts its own")
+    ] = ""
+    data_dir: Annotated[
+        str, _about("Where Caravan keeps its Redis file, sockets and models")
+    ] = ""
     log_level: Annotated[LogLevel, _about("debug, info, warning or error")] = "info"
     log_format: Annotated[
-        Literal["auto", "json", "console"], _about("json, console, or console on a terminal")
+        Literal["auto", "json", "console"],
+        _about("json, console, or console on a terminal"),
     ] = "auto"
 
     host: Annotated[str, _about("Address the api listens on")] = "127.0.0.1"
     port: Annotated[int, _about("Port the api listens on", ge=0, le=65535)] = 12434
     unix_socket: Annotated[str, _about("Also listen on this Unix socket")] = ""
-    max_body_bytes: Annotated[int, _about("Largest request body", ge=1)] = 10 * 1024 * 1024
-    max_queue: Annotated[int, _about("Jobs that may wait for one model; then 429", ge=1)] = 10_000
+    max_body_bytes: Annotated[int, _about("Largest request body", ge=1)] = (
+        10 * 1024 * 1024
+    )
+    max_queue: Annotated[
+        int, _about("Jobs that may wait for one model; then 429", ge=1)
+    ] = 10_000
     queue_timeout_s: Annotated[
         float, _about("How long a job may wait before it fails; 0 = no limit", ge=0)
     ] = 0.0
@@ -44,20 +53,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, _about("Silence after which a stream reads its journal", gt=0)
     ] = 2.0
 
-    model: Annotated[str, _about("Model a worker serves: REF or REF=PATH of a GGUF")] = "ai/smollm2"
+    model: Annotated[
+        str, _about("Model a worker serves: REF or REF=PATH of a GGUF")
+    ] = "ai/smollm2"
     workers: Annotated[int, _about("Workers that `caravan serve` starts", ge=0)] = 1
     slots: Annotated[int, _about("Sequences decoded together", ge=1, le=240)] = 16
     context: Annotated[
-        int, _about("Longest prompt and answer, tokens; 0 = what the model was trained for", ge=0)
+        int,
+        _about(
+            "Longest prompt and answer, tokens; 0 = what the model was trained for",
+            ge=0,
+        ),
     ] = 0
     cells: Annotated[
-        int, _about("KV cache cells all sequences share; 0 = by context and slots", ge=0)
+        int,
+        _about("KV cache cells all sequences share; 0 = by context and slots", ge=0),
     ] = 0
     prefill_budget: Annotated[
         int, _about("Most prompt tokens computed in one step", ge=1)
     ] = 256
     prefix_cache: Annotated[
-        int, _about("Cells that idle cached prefixes may keep; -1 = all that are free", ge=-1)
+        int,
+        _about(
+            "Cells that idle cached prefixes may keep; -1 = all that are free", ge=-1
+        ),
     ] = -1
     threads: Annotated[int, _about("Threads of the engine; 0 = one a core", ge=0)] = 0
     gpu_layers: Annotated[int, _about("Layers on the GPU; -1 = all", ge=-1)] = -1
@@ -68,13 +87,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, _about("Workers a job may take down without progress", ge=1)
     ] = 2
     emit_interval_ms: Annotated[
-        float, _about("Least time between two writes to Redis; a first token never waits", ge=0)
+        float,
+        _about(
+            "Least time between two writes to Redis; a first token never waits", ge=0
+        ),
     ] = 20.0
     safety_tick_s: Annotated[
         float, _about("How often a worker looks for work nobody woke it for", gt=0)
     ] = 5.0
     step_timeout_s: Annotated[
-        float, _about("A step that takes longer means a hung engine: the worker exits", gt=0)
+        float,
+        _about("A step that takes longer means a hung engine: the worker exits", gt=0),
     ] = 60.0
     drain_timeout_s: Annotated[
         float, _about("On SIGTERM, how long running answers may take to end", ge=0)
@@ -100,7 +123,9 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         for name, value in environment.items()
         if name.startswith(PREFIX)
     }
-    for name in given.keys() - {field.name for field in msgspec.structs.fields(Settings)}:
+    for name in given.keys() - {
+        field.name for field in msgspec.structs.fields(Settings)
+    }:
         raise BadSetting(f"{variable(name)} is no setting; `caravan --help` lists them")
     for name, value in given.items():
         try:

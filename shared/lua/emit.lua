@@ -13,7 +13,7 @@ local function append(journal, number, frame)
   -- a repeat after a lost connection: readers drop numbers they know, so it is published again.
   local added = redis.pcall('XADD', journal, number .. '-0', 'f', frame)
   if type(added) == 'table' and added.err then
-    return string.find(added.err, 'equal or smaller', 1, true) ~= nil
+    return string.find(tostring(added.err), 'equal or smaller', 1, true) ~= nil
   end
   if number == '1' then redis.call('EXPIRE', journal, ARGV[2]) end
   return true

@@ -8,7 +8,7 @@ if held[2] == 'done' or held[2] == 'failed' then return 2 end
 if held[2] ~= 'running' then return 0 end
 
 local added = redis.pcall('XADD', KEYS[3], ARGV[3] .. '-0', 'f', ARGV[4])
-if type(added) == 'table' and added.err and not string.find(added.err, 'equal or smaller', 1, true) then
+if type(added) == 'table' and added.err and not string.find(tostring(added.err), 'equal or smaller', 1, true) then
   return -2
 end
 local clock = redis.call('TIME')
