@@ -1,0 +1,1 @@
+"""Models: what their files say, their vocabularies, where they come from."""

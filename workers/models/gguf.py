@@ -1,0 +1,312 @@
+"""Header of a GGUF file: what a model says about itself. Reads no weights, trusts no number.
+
+The file may come from anywhere: every count, length and offset is checked against the file's size
+before it is used, arrays are walked and not kept, and whatever is wrong raises BadModelFile.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from shared.errors import CaravanError
+from workers.models.gguf_tables import (
+    ARRAY,
+    FILE_TYPES,
+    POOLING,
+    SCALARS,
+    STRING,
+    TENSOR_TYPES,
+)
+
+MAX_PAIRS = 65_536
+MAX_TENSORS = 262_144
+MAX_STRINGS = 8_388_608
+MAX_KEPT_BYTES = 8 << 20
+MAX_KEY_BYTES = 65_535
+MAX_DEPTH = 4
+MAX_DIMENSIONS = 4
+TEMPLATE = "tokenizer.chat_template"
+
+
+class BadModelFile(CaravanError):
+    """The file is no GGUF, is damaged or lies about its own size."""
+
+    code = "bad_model_file"
+
+
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a GGUF header says. Zero and empty mean: the file does not say.
+
+    `templates` are the named ones beside the default (`tool_use`, `rag`, …); `pooling` is none,
+    mean, cls, last or rank, and empty for a model that generates. Sizes are bytes.
+    """
+
+    path: str
+    size_bytes: int
+    architecture: str
+    name: str = ""
+    context_length: int = 0
+    embedding_length: int = 0
+    block_count: int = 0
+    head_count: int = 0
+    head_count_kv: int = 0
+    expert_count: int = 0
+    parameters: int = 0
+    quantization: str = "unknown"
+    tokenizer: str = ""
+    pre_tokenizer: str = ""
+    vocab_size: int = 0
+    bos_token: int = -1
+    eos_token: int = -1
+    add_bos: bool | None = None
+    chat_template: str = ""
+    templates: dict[str, str] = {}
+    pooling: str = ""
+    causal: bool = True
+    sliding_window: int = 0
+    size_label: str = ""
+    license: str = ""
+    split_count: int = 1
+
+
+def read(path: str | Path) -> ModelFacts:
+    """Facts of the GGUF at `path`. BadModelFile if it is none; OSError if it cannot be opened."""
+    with Path(path).open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        reader = _Reader(file, size)
+        pairs, tensors = _header(reader)
+    return _facts(str(path), size, pairs, tensors)
+
+
+class _Tensors(msgspec.Struct, frozen=True):
+    """All tensors together: number of elements, elements by type name."""
+
+    elements: int
+    by_type: dict[str, int]
+
+
+class _Reader:
+    """Little-endian values from an open file, never past its end."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._left = size
+        self._size = size
+        self._kept = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes between here and the end of the file."""
+        return self._left
+
+    @property
+    def position(self) -> int:
+        """Bytes read so far."""
+        return self._size - self._left
+
+    def take(self, count: int) -> bytes:
+        """The next `count` bytes."""
+        self._claim(count)
+        got = self._file.read(count)
+        if len(got) != count:
+            raise BadModelFile("the model file ends in the middle of its header")
+        return got
+
+    def skip(self, count: int) -> None:
+        """Pass over `count` bytes without holding them."""
+        self._claim(count)
+        self._file.seek(count, 1)
+
+    def _claim(self, count: int) -> None:
+        if count > self._left:
+            raise BadModelFile(
+                f"the model file is cut short: its header wants {count} more bytes, "
+                f"{self._left} are left"
+            )
+        self._left -= count
+
+    def number(self, form: str) -> Any:
+        """One scalar of a struct format."""
+        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
+
+    def string(self, *, limit: int = MAX_KEPT_BYTES) -> str:
+        """One string, kept: counts against what a header may hold in memory."""
+        length = self.number("<Q")
+        self._kept += length
+        if length > limit or self._kept > MAX_KEPT_BYTES:
+            raise BadModelFile("the model file's header has more text than is sensible")
+        return self.take(length).decode("utf-8", "replace")
+
+    def skip_string(self) -> None:
+        """One string, not kept."""
+        length = self.number("<Q")
+        if length < 4096:
+            self.take(length)
+        else:
+            self.skip(length)
+
+
+def _header(reader: _Reader) -> tuple[dict[str, Any], _Tensors]:
+    if reader.left < 24 or reader.take(4) != b"GGUF":
+        raise BadModelFile("not a GGUF model file")
+    version = reader.number("<I")
+    if version not in (2, 3):
+        raise BadModelFile(f"GGUF version {version} is not supported (2 and 3 are)")
+    tensors, pairs = reader.number("<Q"), reader.number("<Q")
+    if tensors > MAX_TENSORS or pairs > MAX_PAIRS:
+        raise BadModelFile(f"the header claims {pairs} values and {tensors} tensors")
+    found = _pairs(reader, pairs)
+    return found, _tensors(reader, tensors, _alignment(found))
+
+
+def _pairs(reader: _Reader, count: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for _ in range(count):
+        key = reader.string(limit=MAX_KEY_BYTES)
+        found[key] = _value(reader, reader.number("<I"))
+    return found
+
+
+def _value(reader: _Reader, kind: int) -> Any:
+    """A scalar, a string, or an array's length."""
+    if kind in SCALARS:
+        return reader.number(SCALARS[kind])
+    if kind == STRING:
+        return reader.string()
+    if kind == ARRAY:
+        return _skip_array(reader, depth=1)
+    raise BadModelFile(f"the header has a value of unknown type {kind}")
+
+
+def _skip_array(reader: _Reader, *, depth: int) -> int:
+    kind, count = reader.number("<I"), reader.number("<Q")
+    if depth > MAX_DEPTH:
+        raise BadModelFile("the header has arrays nested too deep")
+    if kind in SCALARS:
+        reader.skip(struct.calcsize(SCALARS[kind]) * count)
+    elif kind not in (STRING, ARRAY):
+        raise BadModelFile(f"the header has an array of unknown type {kind}")
+    elif count > min(MAX_STRINGS, reader.left // 8):
+        raise BadModelFile(f"the header claims an array of {count} entries")
+    else:
+        for _ in range(count):
+            reader.skip_string() if kind == STRING else _skip_array(reader, depth=depth + 1)
+    return int(count)
+
+
+def _alignment(pairs: dict[str, Any]) -> int:
+    alignment = pairs.get("general.alignment", 32)
+    if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
+        raise BadModelFile(f"general.alignment is {alignment!r}")
+    return alignment
+
+
+def _tensors(reader: _Reader, count: int, alignment: int) -> _Tensors:
+    by_type: Counter[str] = Counter()
+    end = 0
+    for _ in range(count):
+        reader.skip_string()
+        name, elements, tensor_end = _tensor(reader)
+        by_type[name] += elements
+        end = max(end, tensor_end)
+    start = -(-reader.position // alignment) * alignment
+    if end and start + end > reader.position + reader.left:
+        raise BadModelFile(
+            f"the model file is cut short: its weights need {start + end} bytes, "
+            f"it has {reader.position + reader.left}"
+        )
+    return _Tensors(sum(by_type.values()), dict(by_type))
+
+
+def _tensor(reader: _Reader) -> tuple[str, int, int]:
+    """Type name, elements, and where the data end, counted from the start of the weights."""
+    dimensions = reader.number("<I")
+    if dimensions > MAX_DIMENSIONS:
+        raise BadModelFile(f"the header has a tensor of {dimensions} dimensions")
+    elements = prod(reader.number("<Q") for _ in range(dimensions))
+    kind, offset = reader.number("<I"), reader.number("<Q")
+    name, per_block, block_bytes = TENSOR_TYPES.get(kind, (f"type {kind}", 1, 0))
+    return name, elements, offset + -(-elements // per_block) * block_bytes
+
+
+class _Pairs:
+    """Typed looks into the metadata, under the architecture's prefix where one applies."""
+
+    def __init__(self, pairs: dict[str, Any], architecture: str) -> None:
+        self._pairs = pairs
+        self._architecture = architecture
+
+    def text(self, key: str) -> str:
+        found = self._pairs.get(key)
+        return found if isinstance(found, str) else ""
+
+    def number(self, key: str, default: int = 0) -> int:
+        found = self._pairs.get(key)
+        fits = isinstance(found, int) and not isinstance(found, bool) and abs(found) < 1 << 53
+        return found if fits and found is not None else default
+
+    def own(self, key: str) -> int:
+        return self.number(f"{self._architecture}.{key}")
+
+    def flag(self, key: str) -> bool | None:
+        found = self._pairs.get(key)
+        return found if isinstance(found, bool) else None
+
+    def templates(self) -> dict[str, str]:
+        start = TEMPLATE + "."
+        named = {key.removeprefix(start): self.text(key) for key in self._pairs}
+        return {name: text for name, text in named.items() if text and start + name in self._pairs}
+
+
+def _facts(path: str, size: int, found: dict[str, Any], tensors: _Tensors) -> ModelFacts:
+    architecture = found.get("general.architecture")
+    if not isinstance(architecture, str) or not architecture:
+        raise BadModelFile("the header does not name an architecture")
+    pairs = _Pairs(found, architecture)
+    return ModelFacts(
+        path=path,
+        size_bytes=size,
+        architecture=architecture,
+        name=pairs.text("general.name"),
+        context_length=pairs.own("context_length"),
+        embedding_length=pairs.own("embedding_length"),
+        block_count=pairs.own("block_count"),
+        head_count=pairs.own("attention.head_count"),
+        head_count_kv=pairs.own("attention.head_count_kv"),
+        expert_count=pairs.own("expert_count"),
+        parameters=pairs.number("general.parameter_count") or tensors.elements,
+        quantization=_quantization(pairs, tensors),
+        tokenizer=pairs.text("tokenizer.ggml.model"),
+        pre_tokenizer=pairs.text("tokenizer.ggml.pre"),
+        vocab_size=pairs.number("tokenizer.ggml.tokens") or pairs.own("vocab_size"),
+        bos_token=pairs.number("tokenizer.ggml.bos_token_id", -1),
+        eos_token=pairs.number("tokenizer.ggml.eos_token_id", -1),
+        add_bos=pairs.flag("tokenizer.ggml.add_bos_token"),
+        chat_template=pairs.text(TEMPLATE),
+        templates=pairs.templates(),
+        pooling=_pooling(pairs, found, architecture),
+        causal=pairs.flag(f"{architecture}.attention.causal") is not False,
+        sliding_window=pairs.own("attention.sliding_window"),
+        size_label=pairs.text("general.size_label"),
+        license=pairs.text("general.license"),
+        split_count=pairs.number("split.count", 1),
+    )
+
+
+def _pooling(pairs: _Pairs, found: dict[str, Any], architecture: str) -> str:
+    key = f"{architecture}.pooling_type"
+    return POOLING.get(pairs.number(key, -1), "") if key in found else ""
+
+
+def _quantization(pairs: _Pairs, tensors: _Tensors) -> str:
+    named = FILE_TYPES.get(pairs.number("general.file_type", -1))
+    if named or not tensors.by_type:
+        return named or "unknown"
+    return max(tensors.by_type, key=lambda name: tensors.by_type[name])

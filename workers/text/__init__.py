@@ -1,0 +1,1 @@
+"""Token bytes to events. Pure: values in, values out, no clock, no chance."""
