@@ -34,8 +34,10 @@ def open_redis(url: str, *, retries: int = 1) -> ArqRedis:
             retry_on_error=[RedisConnectionError],
         )
     )
-    return ArqRedis(
+    client = ArqRedis(
         pool,
         job_serializer=codec.serialize_for_arq,
         job_deserializer=codec.deserialize_for_arq,
     )
+    client.auto_close_connection_pool = True  # a given pool is not closed otherwise
+    return client
