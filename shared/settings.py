@@ -22,14 +22,10 @@ def _about(text: str, **limits: Any) -> Meta:
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All processes share these; each takes what it needs. Field `redis_url` is CARAVAN_REDIS_URL."""
+    """All processes share these, each takes what it needs; `redis_url` is CARAVAN_REDIS_URL."""
 
-    redis_url: Annotated[
-        str, _about("Redis to use; empty: `caravan serve` starts its own")
-    ] = ""
-    data_dir: Annotated[
-        str, _about("Where Caravan keeps its Redis file, sockets and models")
-    ] = ""
+    redis_url: Annotated[str, _about("Redis to use; empty: `caravan serve` starts its own")] = ""
+    data_dir: Annotated[str, _about("Where Caravan keeps its Redis file, sockets and models")] = ""
     log_level: Annotated[LogLevel, _about("debug, info, warning or error")] = "info"
     log_format: Annotated[
         Literal["auto", "json", "console"],
@@ -39,12 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     host: Annotated[str, _about("Address the api listens on")] = "127.0.0.1"
     port: Annotated[int, _about("Port the api listens on", ge=0, le=65535)] = 12434
     unix_socket: Annotated[str, _about("Also listen on this Unix socket")] = ""
-    max_body_bytes: Annotated[int, _about("Largest request body", ge=1)] = (
-        10 * 1024 * 1024
-    )
-    max_queue: Annotated[
-        int, _about("Jobs that may wait for one model; then 429", ge=1)
-    ] = 10_000
+    max_body_bytes: Annotated[int, _about("Largest request body", ge=1)] = 10 * 1024 * 1024
+    max_queue: Annotated[int, _about("Jobs that may wait for one model; then 429", ge=1)] = 10_000
     queue_timeout_s: Annotated[
         float, _about("How long a job may wait before it fails; 0 = no limit", ge=0)
     ] = 0.0
@@ -53,9 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, _about("Silence after which a stream reads its journal", gt=0)
     ] = 2.0
 
-    model: Annotated[
-        str, _about("Model a worker serves: REF or REF=PATH of a GGUF")
-    ] = "ai/smollm2"
+    model: Annotated[str, _about("Model a worker serves: REF or REF=PATH of a GGUF")] = "ai/smollm2"
     workers: Annotated[int, _about("Workers that `caravan serve` starts", ge=0)] = 1
     slots: Annotated[int, _about("Sequences decoded together", ge=1, le=240)] = 16
     context: Annotated[
@@ -69,28 +59,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         _about("KV cache cells all sequences share; 0 = by context and slots", ge=0),
     ] = 0
-    prefill_budget: Annotated[
-        int, _about("Most prompt tokens computed in one step", ge=1)
-    ] = 256
+    prefill_budget: Annotated[int, _about("Most prompt tokens computed in one step", ge=1)] = 256
     prefix_cache: Annotated[
         int,
-        _about(
-            "Cells that idle cached prefixes may keep; -1 = all that are free", ge=-1
-        ),
+        _about("Cells that idle cached prefixes may keep; -1 = all that are free", ge=-1),
     ] = -1
     threads: Annotated[int, _about("Threads of the engine; 0 = one a core", ge=0)] = 0
     gpu_layers: Annotated[int, _about("Layers on the GPU; -1 = all", ge=-1)] = -1
-    lease_ms: Annotated[
-        int, _about("After this silence a worker's jobs go to another", ge=200)
-    ] = 3000
-    max_attempts: Annotated[
-        int, _about("Workers a job may take down without progress", ge=1)
-    ] = 2
+    lease_ms: Annotated[int, _about("After this silence a worker's jobs go to another", ge=200)] = (
+        3000
+    )
+    max_attempts: Annotated[int, _about("Workers a job may take down without progress", ge=1)] = 2
     emit_interval_ms: Annotated[
         float,
-        _about(
-            "Least time between two writes to Redis; a first token never waits", ge=0
-        ),
+        _about("Least time between two writes to Redis; a first token never waits", ge=0),
     ] = 20.0
     safety_tick_s: Annotated[
         float, _about("How often a worker looks for work nobody woke it for", gt=0)
@@ -123,9 +105,7 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         for name, value in environment.items()
         if name.startswith(PREFIX)
     }
-    for name in given.keys() - {
-        field.name for field in msgspec.structs.fields(Settings)
-    }:
+    for name in given.keys() - {field.name for field in msgspec.structs.fields(Settings)}:
         raise BadSetting(f"{variable(name)} is no setting; `caravan --help` lists them")
     for name, value in given.items():
         try:
@@ -134,6 +114,11 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
             why = str(error).split(" - at ")[0]
             raise BadSetting(f"{variable(name)}={value!r} cannot be: {why}") from error
     return msgspec.convert(given, Settings, strict=False)
+
+
+def environment(**given: str) -> dict[str, str]:
+    """This process's environment with settings laid over it: for `read`, and for children."""
+    return {**os.environ, **{variable(name): value for name, value in given.items()}}
 
 
 def variable(field: str) -> str:
