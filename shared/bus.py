@@ -25,9 +25,7 @@ QUIET_S = 10.0  # how long a subscription may say nothing before it is pinged
 
 async def read_journal(redis: Redis, job: str, *, start: int = 1) -> list[Frame]:
     """A job's frames that hold event `start` or later ones, oldest first."""
-    rows = await redis.xrange(
-        keys.journal(job), min="-" if start <= 1 else f"{start}-0"
-    )
+    rows = await redis.xrange(keys.journal(job), min="-" if start <= 1 else f"{start}-0")
     frames = [codec.decode_frame(fields[b"f"]) for _, fields in rows]
     if start > 1 and (not frames or frames[0].number > start):
         frames = [*await _frame_holding(redis, job, start), *frames]

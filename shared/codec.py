@@ -40,9 +40,7 @@ def encode_request(request: Request) -> bytes:
 def decode_request(payload: bytes) -> Request:
     """The request in a job payload. Raises BadPayload, never half-decodes."""
     if payload[:1] != VERSION:
-        raise BadPayload(
-            f"payload version {payload[:1]!r}, this worker reads {VERSION!r}"
-        )
+        raise BadPayload(f"payload version {payload[:1]!r}, this worker reads {VERSION!r}")
     try:
         return _requests.decode(payload[1:])
     except msgspec.MsgspecError as error:

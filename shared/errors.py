@@ -123,9 +123,7 @@ class QueueDown(Unavailable):
 
     code = "queue_unavailable"
 
-    def __init__(
-        self, message: str = "the job queue (Redis) does not answer; try again"
-    ) -> None:
+    def __init__(self, message: str = "the job queue (Redis) does not answer; try again") -> None:
         super().__init__(message)
 
 
@@ -146,9 +144,7 @@ class Internal(Unavailable):
 
     code = "internal_error"
 
-    def __init__(
-        self, message: str = "internal error; the server's log has the details"
-    ) -> None:
+    def __init__(self, message: str = "internal error; the server's log has the details") -> None:
         super().__init__(message)
 
 

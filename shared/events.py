@@ -36,9 +36,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
     fingerprint: str = ""
 
 
-class TextDelta(
-    msgspec.Struct, frozen=True, kw_only=True, tag="text", omit_defaults=True
-):
+class TextDelta(msgspec.Struct, frozen=True, kw_only=True, tag="text", omit_defaults=True):
     """More of the answer's text. `choice` counts from 0."""
 
     text: str
@@ -56,9 +54,7 @@ class ReasoningDelta(
     logprobs: tuple[Logprob, ...] = ()
 
 
-class ToolCallDelta(
-    msgspec.Struct, frozen=True, kw_only=True, tag="tool", omit_defaults=True
-):
+class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True, tag="tool", omit_defaults=True):
     """A tool call's beginning (`id` and `name` set) or more of its arguments (JSON text)."""
 
     index: int
@@ -116,7 +112,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where the time went, in milliseconds. `queue_ms` is by Redis' clock, the rest the worker's."""
+    """Where the time went, in milliseconds; `queue_ms` by Redis' clock, the rest the worker's."""
 
     queue_ms: float = 0.0
     load_ms: float = 0.0

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
-JOB_TTL_S = (
-    7 * 24 * 3600
-)  # a job nobody ends (batch may wait long); refreshed by nobody
+JOB_TTL_S = 7 * 24 * 3600  # a job nobody ends (batch may wait long); refreshed by nobody
 ENDED_TTL_S = 600  # hash and journal after the end: late readers, retries, replays
 WORKER_TTL_S = 6  # presence; refreshed every second
 FAIR_TTL_S = 24 * 3600  # virtual time of a queue nobody uses; refreshed by enqueue

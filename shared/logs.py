@@ -28,11 +28,7 @@ def configure(settings: Settings, *, process: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    last = (
-        structlog.processors.JSONRenderer()
-        if as_json
-        else structlog.dev.ConsoleRenderer()
-    )
+    last = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -45,9 +41,7 @@ def configure(settings: Settings, *, process: str) -> None:
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
     )
     handler.setFormatter(formatter)
-    logging.basicConfig(
-        handlers=[handler], level=settings.log_level.upper(), force=True
-    )
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(process=process)

@@ -78,19 +78,17 @@ async def leave(redis: Redis, worker: str) -> None:
 
 async def workers(redis: Redis) -> list[tuple[WorkerCard, bytes]]:
     """Every live worker's card and metrics (Prometheus text), by id."""
-    names = sorted(
-        [name async for name in redis.scan_iter(match=keys.WORKERS, count=1000)]
-    )
+    names = sorted([name async for name in redis.scan_iter(match=keys.WORKERS, count=1000)])
     pipe = redis.pipeline(transaction=False)
     for name in names:
-        pipe.hmget(name, "card", "metrics")
+        pipe.hmget(name, ["card", "metrics"])
     rows = await pipe.execute() if names else []
     return [(_cards.decode(card), metrics or b"") for card, metrics in rows if card]
 
 
 async def add_model(redis: Redis, card: ModelCard) -> None:
     """Put a model into the catalog, or its newer facts over the old."""
-    await redis.hset(keys.CATALOG, card.ref, msgspec.msgpack.encode(card))  # type: ignore[misc]
+    await redis.hset(keys.CATALOG, mapping={card.ref: msgspec.msgpack.encode(card)})  # type: ignore[misc]
 
 
 async def remove_model(redis: Redis, ref: str) -> None:

@@ -6,28 +6,24 @@ The rules live in shared/lua/*.lua, which say what they answer; here are their t
 from __future__ import annotations
 
 import enum
+import hashlib
 import time
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from arq.jobs import serialize_job
 from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 from shared import codec, keys
 from shared.control import Cancel
 from shared.errors import QueueFull, UnknownModel
 from shared.requests import Request
 
-if TYPE_CHECKING:
-    Client = Redis
-    from redis.commands.core import AsyncScript
-else:
-    Client = Redis
-
 LANES = ("interactive", "batch")
-SCRIPTS = ("enqueue", "claim", "emit", "finish", "release", "cancel")
+SCRIPT_NAMES = ("enqueue", "claim", "emit", "finish", "release", "cancel")
 FUNCTION = "run"  # the one function arq knows; what to do stands in the payload
 
 
@@ -92,20 +88,21 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
 
 
+class Call(msgspec.Struct, frozen=True):
+    """One script with its keys and arguments, ready to be sent."""
+
+    script: str
+    keys: list[str]
+    args: list[Any]
+
+
 class Queue:
     """All of it. Errors of the connection are redis-py's own (`redis.RedisError`)."""
 
-    def __init__(
-        self, redis: Client, *, lease_ms: int = 3000, max_attempts: int = 2
-    ) -> None:
+    def __init__(self, redis: Redis, *, lease_ms: int = 3000, max_attempts: int = 2) -> None:
         self.redis = redis
         self._lease_ms = lease_ms
         self._max_attempts = max_attempts
-        folder = files("shared") / "lua"
-        self._scripts: dict[str, AsyncScript] = {
-            name: redis.register_script((folder / f"{name}.lua").read_text())
-            for name in SCRIPTS
-        }
 
     async def enqueue(
         self,
@@ -119,61 +116,23 @@ class Queue:
     ) -> Ticket:
         """Make the request durable. `reply` is the channel its frames go to, `cost` estimated
         tokens, `deadline_ms` an absolute time (0 = none). Raises UnknownModel, QueueFull."""
-        model = request.model
-        arq_job = serialize_job(
-            FUNCTION,
-            (codec.encode_request(request),),
-            {},
-            None,
-            time.time_ns() // 1_000_000,
-            serializer=codec.serialize_for_arq,
-        )
-        answer = await self._scripts["enqueue"](
-            keys=[
-                *self._lanes(model),
-                keys.fair(model),
-                keys.job(request.id),
-                keys.payload(request.id),
-                keys.CATALOG,
-            ],
-            args=[
-                request.id,
-                arq_job,
-                model,
-                request.tenant,
-                request.lane,
-                cost,
-                weight,
-                reply,
-                max_queue,
-                deadline_ms,
-                keys.JOB_TTL_S,
-                keys.FAIR_TTL_S,
-                keys.wake(model),
-            ],
-        )
+        model, job = request.model, request.id
+        names = [*_lanes(model), keys.fair(model), keys.job(job), keys.payload(job), keys.CATALOG]
+        args = [job, _arq_job(request), model, request.tenant, request.lane, cost, weight, reply]
+        args += [max_queue, deadline_ms, keys.JOB_TTL_S, keys.FAIR_TTL_S, keys.wake(model)]
+        answer = await self._call(Call("enqueue", names, args))
         if answer[0] == 0:
             raise UnknownModel.of(model)
         if answer[0] < 0:
-            raise QueueFull(
-                f"{answer[1]} jobs are waiting for {model} already; try again later"
-            )
+            raise QueueFull(f"{answer[1]} jobs are waiting for {model} already; try again later")
         return Ticket(position=answer[1], depth=answer[2])
 
     async def claim(self, model: str, *, worker: str, most: int) -> Claimed:
         """Lease up to `most` jobs; also returns expired leases to their lanes."""
-        wait_ms, taken = await self._scripts["claim"](
-            keys=[*self._lanes(model), keys.leases(model), keys.fair(model)],
-            args=[
-                worker,
-                most,
-                self._lease_ms,
-                self._max_attempts,
-                keys.job(""),
-                keys.payload(""),
-                keys.journal(""),
-            ],
-        )
+        names = [*_lanes(model), keys.leases(model), keys.fair(model)]
+        args: list[Any] = [worker, most, self._lease_ms, self._max_attempts]
+        args += [keys.job(""), keys.payload(""), keys.journal("")]
+        wait_ms, taken = await self._call(Call("claim", names, args))
         claims = tuple(
             Claim(job.decode(), epoch, Verdict(verdict.decode()), payload, wait)
             for job, epoch, verdict, payload, wait in taken
@@ -184,35 +143,23 @@ class Queue:
         self, model: str, emits: Sequence[Emit], endings: Sequence[Ending] = ()
     ) -> tuple[list[Written], list[Written]]:
         """One step's frames and the ends among them, in one round trip."""
-        pipe = self.redis.pipeline(transaction=False)
-        if emits:
-            await self._emit(pipe, model, emits)
-        for ending in endings:
-            await self._finish(pipe, model, ending)
-        answers = await pipe.execute()
+        calls = [self._emit(model, emits)] if emits else []
+        calls += [self._finish(model, ending) for ending in endings]
+        answers = await self._calls(calls)
         emitted = [Written(code) for code in answers[0]] if emits else []
         return emitted, [Written(code) for code in answers[bool(emits) :]]
 
     async def release(self, model: str, *, job: str, epoch: int) -> bool:
         """Hand a running job back to the head of its lane. False: it was not ours any more."""
-        answer = await self._scripts["release"](
-            keys=[*self._lanes(model), keys.leases(model), keys.job(job)],
-            args=[job, epoch, keys.wake(model)],
-        )
-        return bool(answer)
+        names = [*_lanes(model), keys.leases(model), keys.job(job)]
+        return bool(await self._call(Call("release", names, [job, epoch, keys.wake(model)])))
 
     async def cancel(self, model: str, *, job: str) -> bool:
         """Stop a job wherever it is. False: it is unknown or over."""
-        answer = await self._scripts["cancel"](
-            keys=[
-                *self._lanes(model),
-                keys.job(job),
-                keys.payload(job),
-                keys.journal(job),
-            ],
-            args=[job, keys.ENDED_TTL_S, keys.CONTROL, codec.encode(Cancel(job=job))],
-        )
-        return bool(answer)
+        names = [*_lanes(model), keys.job(job), keys.payload(job), keys.journal(job)]
+        order = codec.encode(Cancel(job=job))
+        args = [job, keys.ENDED_TTL_S, keys.CONTROL, order]
+        return bool(await self._call(Call("cancel", names, args)))
 
     async def position(self, model: str, *, job: str, lane: str) -> int:
         """The job's place, from 1; 0 when it no longer waits."""
@@ -224,44 +171,74 @@ class Queue:
             return 0
         return int(rank) + 1 + (int(interactive) if lane == "batch" else 0)
 
+    async def state(self, job: str) -> str | None:
+        """queued, running, done, failed or cancelled; None when there is no such job (any more)."""
+        state = await self.redis.hget(keys.job(job), "state")  # type: ignore[misc]
+        return state.decode() if state else None
+
     async def depths(self, model: str) -> dict[str, int]:
         """Jobs waiting in each lane, and running."""
         pipe = self.redis.pipeline(transaction=False)
-        for key in (*self._lanes(model), keys.leases(model)):
+        for key in (*_lanes(model), keys.leases(model)):
             pipe.zcard(key)
         return dict(zip((*LANES, "running"), await pipe.execute(), strict=True))
 
-    async def _emit(self, pipe: Any, model: str, emits: Sequence[Emit]) -> None:
+    def _emit(self, model: str, emits: Sequence[Emit]) -> Call:
         names, args = [keys.leases(model)], [self._lease_ms, keys.JOB_TTL_S]
         for emit in emits:
             names += [keys.job(emit.job), keys.journal(emit.job)]
             args += [emit.job, emit.epoch, emit.number, emit.frame]  # type: ignore[list-item]
-        await self._scripts["emit"](keys=names, args=args, client=pipe)
+        return Call("emit", names, args)
 
-    async def _finish(self, pipe: Any, model: str, ending: Ending) -> None:
-        emit = ending.emit
-        await self._scripts["finish"](
-            keys=[
-                keys.leases(model),
-                keys.job(emit.job),
-                keys.journal(emit.job),
-                keys.payload(emit.job),
-                keys.retry(emit.job),
-                keys.tenant(ending.tenant),
-            ],
-            args=[
-                emit.job,
-                emit.epoch,
-                emit.number,
-                emit.frame,
-                keys.ENDED_TTL_S,
-                "failed" if ending.failed else "done",
-                ending.prompt_tokens,
-                ending.completion_tokens,
-            ],
-            client=pipe,
-        )
+    def _finish(self, model: str, ending: Ending) -> Call:
+        emit, job = ending.emit, ending.emit.job
+        names = [keys.leases(model), keys.job(job), keys.journal(job), keys.payload(job)]
+        names += [keys.retry(job), keys.tenant(ending.tenant)]
+        state = "failed" if ending.failed else "done"
+        args = [job, emit.epoch, emit.number, emit.frame, keys.ENDED_TTL_S, state]
+        return Call("finish", names, [*args, ending.prompt_tokens, ending.completion_tokens])
 
-    @staticmethod
-    def _lanes(model: str) -> list[str]:
-        return [keys.lane(model, name) for name in LANES]
+    async def _call(self, call: Call) -> Any:
+        return (await self._calls([call]))[0]
+
+    async def _calls(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts by their digest, in one round trip. A Redis that restarted knows none of
+        them: it refuses the first one and has run nothing, so they are loaded and sent again."""
+        try:
+            return await self._send(calls)
+        except NoScriptError:
+            for text, _ in SCRIPTS.values():
+                await self.redis.script_load(text)
+            return await self._send(calls)
+
+    async def _send(self, calls: Sequence[Call]) -> list[Any]:
+        if len(calls) == 1:
+            return [await _evaluate(self.redis, calls[0])]
+        pipe = self.redis.pipeline(transaction=False)
+        for call in calls:
+            _evaluate(pipe, call)
+        return await pipe.execute()
+
+
+def _evaluate(client: Any, call: Call) -> Any:
+    digest = SCRIPTS[call.script][1]
+    return client.evalsha(digest, len(call.keys), *call.keys, *call.args)
+
+
+def _read_scripts() -> dict[str, tuple[str, str]]:
+    folder = files("shared") / "lua"
+    texts = {name: (folder / f"{name}.lua").read_text() for name in SCRIPT_NAMES}
+    return {name: (text, hashlib.sha1(text.encode()).hexdigest()) for name, text in texts.items()}  # noqa: S324 (Redis names scripts by SHA-1)
+
+
+SCRIPTS = _read_scripts()  # name -> (text, digest)
+
+
+def _lanes(model: str) -> list[str]:
+    return [keys.lane(model, name) for name in LANES]
+
+
+def _arq_job(request: Request) -> bytes:
+    now_ms = time.time_ns() // 1_000_000
+    payload = (codec.encode_request(request),)
+    return serialize_job(FUNCTION, payload, {}, None, now_ms, serializer=codec.serialize_for_arq)

@@ -54,7 +54,7 @@ async def real_redis(redis_url: str) -> AsyncIterator[ArqRedis]:
 async def fake_redis() -> AsyncIterator[ArqRedis]:
     """The same in memory. Further clients of one fake: `ArqRedis(fake_redis.connection_pool)`."""
     pool = ConnectionPool(
-        connection_class=fakeredis.aioredis.FakeConnection, server=fakeredis.FakeServer()
+        connection_class=fakeredis.aioredis.FakeAsyncRedisConnection, server=fakeredis.FakeServer()
     )
     client = ArqRedis(
         pool,
