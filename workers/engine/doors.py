@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from shared.events import ChoiceEnd, Event, Logprob
-from shared.requests import Constraint, Lane, Sampling
+from shared.requests import Lane, Sampling
 
 
 class TextPipeline(Protocol):
@@ -26,6 +28,20 @@ class TextPipeline(Protocol):
     @property
     def end(self) -> ChoiceEnd | None:
         """Set once the text says it is over (a stop string, a finished forced tool call)."""
+
+
+class TokenMask(Protocol):
+    """Which tokens may come next, for one choice: see workers/engine/constraints.py."""
+
+    def apply(self, logits: npt.NDArray[np.float32]) -> None:
+        """Write -inf in place over `logits` [n_vocab] where a token may not come."""
+
+    def accept(self, token: int) -> None:
+        """One more token was chosen, or is replayed from the journal."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing but an end of generation may come."""
 
 
 class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +63,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     min_tokens: int = 0
     ignore_eos: bool = False
     logprobs: int | None = None
-    constraint: Constraint | None = None
+    mask: Callable[[int], TokenMask] | None = None
     lane: Lane = "interactive"
 
 
