@@ -1,0 +1,148 @@
+"""What arq runs: one claimed job from payload to its end. Never raises: ends are events."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from shared import bus, codec
+from shared.errors import (
+    CaravanError,
+    ContextTooLong,
+    DeadlineExceeded,
+    Internal,
+    RequestError,
+    WorkerCrashed,
+)
+from shared.events import Finished, Frame, Started, Tokens, Usage
+from shared.queue import Verdict
+from shared.requests import Detokenize, Embed, Generate, Request, Rerank, Tokenize
+from workers.engine.doors import SequenceRequest
+from workers.runs import Run, journaled_tokens
+from workers.served import Served
+
+if TYPE_CHECKING:
+    from workers.claim import LeasedWorker
+    from workers.prompt.prepare import Prepared
+
+log = structlog.get_logger()
+
+
+async def run(ctx: dict[str, Any], payload: bytes) -> None:
+    """The job boundary: one of the two places where everything is caught."""
+    worker: LeasedWorker = ctx["worker"]
+    run = worker.runs[ctx["job_id"]]
+    try:
+        await _serve(worker, run, payload)
+    except CaravanError as error:
+        run.fail(error)
+    except codec.BadPayload as error:
+        run.fail(RequestError(f"this job cannot be read: {error}"))
+    except Exception:
+        log.exception("job.crashed", job=run.job)
+        run.fail(Internal())
+    await settle(worker, run)
+
+
+async def settle(worker: LeasedWorker, run: Run) -> None:
+    """Return once the run is out of our hands."""
+    for served in worker.served.values():
+        served.publisher.kick()
+    await run.over
+
+
+async def abandon(worker: LeasedWorker, run: Run) -> None:
+    """End a job whose payload arq could not read."""
+    run.number = await bus.last_number(worker.queue.redis, run.job)
+    run.fail(RequestError("this job's payload is gone or is not ours"))
+    await settle(worker, run)
+
+
+async def _serve(worker: LeasedWorker, run: Run, payload: bytes) -> None:
+    frames = await _journal(worker, run)
+    request = codec.decode_request(payload)
+    run.tenant = request.tenant
+    match run.claim.verdict:
+        case Verdict.CRASHED:
+            raise WorkerCrashed("this request took its worker down more than once; it is given up")
+        case Verdict.LATE:
+            raise DeadlineExceeded("the request waited in the queue longer than it may")
+        case Verdict.RUN:
+            await _dispatch(worker.served[request.model], run, request, frames)
+
+
+async def _journal(worker: LeasedWorker, run: Run) -> list[Frame]:
+    """What earlier runs said; a first claim has no journal."""
+    if run.claim.epoch == 1:
+        return []
+    frames = await bus.read_journal(worker.queue.redis, run.job)
+    if frames:
+        run.number = frames[-1].next_number
+    return frames
+
+
+async def _dispatch(served: Served, run: Run, request: Request, frames: list[Frame]) -> None:
+    match request:
+        case Generate():
+            await _generate(served, run, request, frames)
+        case Tokenize():
+            await _tokenize(served, run, request)
+        case Detokenize():
+            text = served.text.detokenize(request.tokens)
+            run.say(Tokens(ids=request.tokens, text=text))
+            run.end(Finished(usage=Usage(prompt_tokens=len(request.tokens))))
+        case Embed() | Rerank():
+            raise RequestError(f"{request.model} cannot {type(request).__name__.lower()} here")
+
+
+async def _tokenize(served: Served, run: Run, request: Tokenize) -> None:
+    ids = await asyncio.to_thread(served.text.tokenize, request)
+    run.say(Tokens(ids=ids, pieces=tuple(served.text.piece(token) for token in ids)))
+    run.end(Finished(usage=Usage(prompt_tokens=len(ids))))
+
+
+async def _generate(served: Served, run: Run, request: Generate, frames: list[Frame]) -> None:
+    prepared = await asyncio.to_thread(served.text.prepare, request)
+    wanted = sequence_request(run, request, prepared, frames, context=served.context)
+    if not frames:
+        run.say(Started(prompt_tokens=len(prepared.tokens), worker=served.metrics.worker))
+    if run.stopped:  # its client left while the prompt was prepared
+        run.end(Finished())
+        return
+    served.engine.submit(wanted)
+    await run.over
+
+
+def sequence_request(
+    run: Run, request: Generate, prepared: Prepared, frames: list[Frame], *, context: int
+) -> SequenceRequest:
+    """What the engine is asked. Raises ContextTooLong when not even one token fits."""
+    room = context - len(prepared.tokens)
+    if room < 1:
+        raise ContextTooLong.of(prompt_tokens=len(prepared.tokens), context=context)
+    resumed = journaled_tokens(frames, choices=request.choices) if frames else ()
+    return SequenceRequest(
+        key=run.key,
+        prompt=prepared.tokens,
+        resumed=resumed,
+        max_tokens=min(room, request.max_tokens or room),
+        pipeline=prepared.pipeline,
+        choices=request.choices,
+        sampling=request.sampling,
+        seed=seed_of(request),
+        min_tokens=request.min_tokens,
+        ignore_eos=request.ignore_eos,
+        logprobs=request.logprobs,
+        mask=prepared.mask,
+        lane=request.lane,
+    )
+
+
+def seed_of(request: Generate) -> int:
+    """The caller's seed, else one that every worker derives alike from the job's id."""
+    if request.sampling.seed is not None:
+        return request.sampling.seed & 0xFFFFFFFF
+    return zlib.crc32(request.id.encode())

@@ -1,0 +1,52 @@
+"""Which file a model ref stands for on this host: `REF=PATH`, or a model the set-up fetched."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from shared import refs
+from shared.presence import ModelCard
+from shared.settings import BadSetting, Settings
+from workers.models.gguf import ModelFacts
+
+FETCHED = {"ai/smollm2:latest": "SmolLM2-135M-Instruct.Q4_1.gguf"}
+DIGEST_CHUNK = 1 << 20
+
+
+def resolve(settings: Settings) -> tuple[str, Path]:
+    """Normal ref and file of the setting `model`. Raises BadSetting when there is no such file."""
+    name, _, given = settings.model.partition("=")
+    ref = refs.normalize(name)
+    if not given and ref not in FETCHED:
+        raise BadSetting(
+            f"CARAVAN_MODEL={settings.model!r}: no file known for it; write REF=PATH of a GGUF"
+        )
+    path = Path(given).expanduser() if given else settings.home / "models" / FETCHED[ref]
+    if not path.is_file():
+        raise BadSetting(f"CARAVAN_MODEL={settings.model!r}: there is no file {path}")
+    return ref, path
+
+
+def digest(path: Path) -> str:
+    """`sha256:…` of a file. Takes a second a GiB or two: once a load."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+def card(ref: str, facts: ModelFacts, *, context: int, digest: str, modified_s: int) -> ModelCard:
+    """What the catalog says of a local model; `context` is what this worker serves."""
+    return ModelCard(
+        ref=ref,
+        created=modified_s,
+        digest=digest,
+        origin=f"file:{Path(facts.path).name}",
+        architecture=facts.architecture,
+        parameters=facts.parameters,
+        quantization=facts.quantization,
+        size=facts.size_bytes,
+        context=context,
+        template=facts.chat_template,
+        capabilities=("completion",) if facts.causal else ("embedding",),
+        license=facts.license,
+    )

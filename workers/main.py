@@ -1,0 +1,130 @@
+"""The worker process, in the order it lives: open, load, announce, claim, drain, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from functools import partial
+from typing import Any
+
+import structlog
+from arq.connections import ArqRedis
+
+from shared import bus, keys, presence
+from shared.connection import open_redis
+from shared.queue import Queue
+from shared.settings import BadSetting, Settings
+from workers import jobs
+from workers.claim import LeasedWorker
+from workers.control import drain, hear
+from workers.heartbeat import Heartbeat, watch_steps
+from workers.load import load, machine
+from workers.metrics import WorkerMetrics
+from workers.served import Served
+
+log = structlog.get_logger()
+
+
+async def main(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises BadSetting for what cannot start."""
+    if not settings.redis_url:
+        raise BadSetting("CARAVAN_REDIS_URL is empty: say which Redis, or use `caravan serve`")
+    redis = open_redis(settings.redis_url)
+    queue = Queue(redis, lease_ms=settings.lease_ms, max_attempts=settings.max_attempts)
+    metrics = WorkerMetrics(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}")
+    stopping = _on_signals()
+    try:
+        async with load(settings, queue, metrics) as served:
+            await serve(settings, redis, queue, metrics, {served.ref: served}, stopping)
+    finally:
+        await redis.aclose()
+
+
+async def serve(
+    settings: Settings,
+    redis: ArqRedis,
+    queue: Queue,
+    metrics: WorkerMetrics,
+    served: dict[str, Served],
+    stopping: asyncio.Event,
+) -> None:
+    """Claim and run jobs of `served` until `stopping`, then finish or hand back what runs."""
+    worker = LeasedWorker(
+        redis,
+        queue,
+        worker=metrics.worker,
+        served=served,
+        run=jobs.run,
+        abandon=jobs.abandon,
+        tick_s=settings.safety_tick_s,
+    )
+    heartbeat = Heartbeat(
+        redis,
+        machine(metrics.worker),
+        served=served.values,
+        metrics=metrics.text,
+        draining=lambda: not worker.claiming,
+    )
+    async with _tasks(
+        *(one.publisher.run() for one in served.values()),
+        bus.listen(
+            redis,
+            [keys.CONTROL, *(keys.wake(ref) for ref in served)],
+            on_message=partial(hear, worker),
+            on_open=partial(_opened, worker),
+        ),
+        watch_steps(served.values, timeout_s=settings.step_timeout_s),
+        heartbeat.run(),
+        worker.main(),
+    ) as tasks:
+        log.info("worker.ready", worker=metrics.worker, models=list(served))
+        await _first(stopping.wait(), *tasks)
+        await drain(worker, timeout_s=settings.drain_timeout_s)
+    await presence.leave(redis, metrics.worker)
+
+
+async def _opened(worker: LeasedWorker) -> None:
+    """The subscription is open, perhaps after a pause: whatever was published meanwhile is lost."""
+    worker.wake()
+
+
+def _on_signals() -> asyncio.Event:
+    """Set at SIGTERM or SIGINT; a second signal ends the process at once."""
+    stopping = asyncio.Event()
+
+    def heard() -> None:
+        if stopping.is_set():
+            os._exit(130)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, heard)
+    return stopping
+
+
+@contextlib.asynccontextmanager
+async def _tasks(
+    *coroutines: Coroutine[Any, Any, None],
+) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Run beside the block; cancelled when it ends."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        yield tasks
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _first(waited: Coroutine[Any, Any, Any], *tasks: asyncio.Task[None]) -> None:
+    """Until `waited` is over; a task that ends before has failed, and its error goes on."""
+    waiter = asyncio.ensure_future(waited)
+    done, _ = await asyncio.wait({waiter, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    for task in done - {waiter}:
+        task.result()
+        raise RuntimeError("a part of the worker ended by itself")

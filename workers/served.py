@@ -1,0 +1,143 @@
+"""One model this worker serves: its engine, its text side, its runs and their publisher."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from shared.events import Failed, Finished, Timings, Usage
+from shared.queue import Claim, Queue
+from shared.requests import Generate, Tokenize
+from shared.settings import Settings
+from workers.engine.doors import End, EngineDoor, Output, StepReport
+from workers.metrics import ModelMetrics
+
+from workers.publisher import Publisher
+from workers.runs import Run
+
+if TYPE_CHECKING:
+    from workers.prompt.prepare import Prepared
+
+log = structlog.get_logger()
+
+
+class TextSide(Protocol):
+    """What a model knows of text: see workers/prompt/prepare.py."""
+
+    def prepare(self, request: Generate) -> Prepared:
+        """Prompt tokens and pipelines of a request. Raises shared.errors for bad input."""
+
+    def tokenize(self, request: Tokenize) -> tuple[int, ...]:
+        """Token ids of a text or a rendered conversation."""
+
+    def detokenize(self, tokens: tuple[int, ...]) -> str:
+        """The text of token ids."""
+
+    def piece(self, token: int) -> bytes:
+        """One token's bytes."""
+
+
+class Served:
+    """Wires engine, runs and Redis of one model. Lives on the event loop's thread."""
+
+    def __init__(
+        self,
+        ref: str,
+        text: TextSide,
+        *,
+        queue: Queue,
+        settings: Settings,
+        context: int,
+        slots: int,
+        bytes: int,
+        metrics: ModelMetrics,
+        open_engine: Callable[[Callable[[StepReport], None]], EngineDoor],
+    ) -> None:
+        self.ref = ref
+        self.text = text
+        self.context = context
+        self.slots = slots
+        self.bytes = bytes
+        self.metrics = metrics
+        self.last_used_ms = 0
+        self.publisher = Publisher(
+            queue,
+            ref,
+            interval_s=settings.emit_interval_ms / 1000,
+            lease_s=settings.lease_ms / 1000,
+            stop=self.stop,
+            on_end=self._on_end,
+        )
+        self.engine = open_engine(self._stepped)
+
+    @property
+    def free(self) -> int:
+        """How many more jobs may be claimed."""
+        return max(0, self.slots - len(self.publisher.runs))
+
+    def begin(self, claim: Claim) -> Run:
+        """A claimed job starts here; its lease is kept from now on."""
+        run = Run(claim)
+        self.publisher.add(run)
+        self.last_used_ms = time.time_ns() // 1_000_000
+        return run
+
+    def run_of(self, job: str) -> Run | None:
+        """The run of a job, if this worker has it."""
+        return next((run for run in self.publisher.runs.values() if run.job == job), None)
+
+    def stop(self, key: str) -> None:
+        """Nobody wants this run's tokens any more."""
+        if run := self.publisher.runs.get(key):
+            run.stopped = True
+        self.engine.cancel(key)
+
+    def hand_back(self) -> None:
+        """Give every live run back to the queue."""
+        for run in self.publisher.runs.values():
+            run.hand_back = run.terminal is None
+            self.engine.cancel(run.key)
+        self.publisher.kick()
+
+    def _stepped(self, report: StepReport) -> None:
+        self.metrics.stepped(report)
+        for output in report.outputs:
+            run = self.publisher.runs.get(output.key)
+            if run is not None and output.admitted:
+                self.metrics.admitted(run, report.stats)
+        self.publisher.put(report)
+
+    def _on_end(self, run: Run, output: Output) -> None:
+        end = output.end
+        if end is None or run.hand_back:
+            return
+        match end.kind:
+            case "preempted":
+                run.hand_back = True
+            case "failed":
+                log.error("sequence.failed", job=run.job, error=end.error)
+                run.end(Failed(code="internal_error", message=end.error))
+            case _:
+                run.end(finished_of(run, end))
+                self.metrics.finished(run, end)
+
+
+def finished_of(run: Run, end: End) -> Finished:
+    """The stream's last event from the engine's last word."""
+    return Finished(
+        choices=end.choices,
+        usage=Usage(
+            prompt_tokens=end.prompt_tokens,
+            completion_tokens=end.completion_tokens,
+            cached_tokens=end.cached_tokens,
+            reasoning_tokens=end.reasoning_tokens,
+            draft_tokens=end.draft_tokens,
+            accepted_tokens=end.accepted_tokens,
+        ),
+        timings=Timings(
+            queue_ms=run.claim.wait_ms, prefill_ms=end.prefill_ms, decode_ms=end.decode_ms
+        ),
+    )
