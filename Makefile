@@ -72,7 +72,8 @@ $(VENV)/.llama: deploy/build_llama.py $(VENV)/.packages $(if $(CMAKE_ARGS),FORCE
 	@touch $@
 
 $(VENV)/.caravan: pyproject.toml $(VENV)/.packages
-	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(PIP) --no-deps --no-build-isolation -e . >$(VENV)/install.log 2>&1 \
+		|| { cat $(VENV)/install.log; exit 1; }
 	@touch $@
 
 $(VENV)/.self-test: $(VENV)/.llama | model

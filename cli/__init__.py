@@ -1,0 +1,1 @@
+"""The operator's command `caravan`: starts the parts, shows what runs, chats."""
