@@ -1,0 +1,21 @@
+"""Every dialect there is; the first answers where none is named. A new one is a line here."""
+
+from __future__ import annotations
+
+from api.dialects.dialect import Dialect
+from api.dialects.dmr.routes import DMR
+from api.dialects.openai.routes import OPENAI
+
+DIALECTS: tuple[Dialect, ...] = (OPENAI, DMR)
+ROUTERS = tuple(router for dialect in DIALECTS for router in dialect.routers)
+
+
+def dialect_of(path: str) -> Dialect:
+    """Whose 404 a path gets: the dialect with the longest prefix of it, else the first."""
+    found = [
+        (len(prefix), dialect)
+        for dialect in DIALECTS
+        for prefix in dialect.paths
+        if path == prefix or path.startswith(f"{prefix}/")
+    ]
+    return max(found, key=lambda pair: pair[0])[1] if found else DIALECTS[0]

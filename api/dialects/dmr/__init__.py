@@ -1,0 +1,1 @@
+"""Docker Model Runner's own surface: what is neither OpenAI nor Anthropic nor Ollama."""

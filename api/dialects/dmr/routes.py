@@ -1,0 +1,46 @@
+"""GET / and /version: what clients ask to see whether anybody is there."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import msgspec
+from litestar import Response, get
+
+from api.dialects.dialect import Dialect
+from api.dialects.openai.errors import respond
+from api.faults import HTTPRequest
+
+RUNNING = "Docker Model Runner is running"
+RUNNING_FOR_OLLAMA = "Ollama is running"
+
+
+class Version(msgspec.Struct, frozen=True):
+    """Which Caravan this is."""
+
+    version: str
+
+
+def version() -> str:
+    """The installed package's version; a checkout that is not installed says so."""
+    try:
+        return metadata.version("caravan")
+    except metadata.PackageNotFoundError:
+        return "0.1.0+checkout"
+
+
+@get("/", media_type="text/plain", sync_to_thread=False)
+def root(request: HTTPRequest) -> Response[str]:
+    """The sentence that clients look for; Ollama's look for their own."""
+    ollama = request.headers.get("user-agent", "").startswith("ollama")
+    return Response(RUNNING_FOR_OLLAMA if ollama else RUNNING, media_type="text/plain")
+
+
+@get("/version", sync_to_thread=False)
+def show_version() -> Version:
+    """The version as JSON."""
+    return Version(version())
+
+
+DMR = Dialect(paths=(), respond=respond)
+DMR.mount("/", [root, show_version])

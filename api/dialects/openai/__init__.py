@@ -1,0 +1,1 @@
+"""The OpenAI API: chat, completions, embeddings, models, and what llama-server and vLLM add."""

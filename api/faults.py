@@ -1,0 +1,129 @@
+"""What goes wrong at the edge, as CaravanErrors, for each dialect to give a shape.
+
+A dialect writes one function, `respond(error) -> Response`; `exception_handlers(respond)` gives it
+everything: our own errors, Litestar's (404, 405, 413, unreadable bodies), Redis' and bugs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from redis.exceptions import RedisError
+
+from shared.errors import (
+    BadTemplate,
+    CaravanError,
+    ContextTooLong,
+    DeadlineExceeded,
+    Internal,
+    NotFound,
+    QueueDown,
+    QueueFull,
+    RequestError,
+    TooLarge,
+    Unavailable,
+    UnknownModel,
+    Unsupported,
+    WorkerCrashed,
+)
+
+log = structlog.get_logger()
+
+HTTPRequest = Request[Any, Any, Any]
+Respond = Callable[[CaravanError], Response[bytes]]
+Handler = Callable[[HTTPRequest, Exception], Response[Any]]
+
+QUEUE_DOWN_RETRY_S = 1
+CLIENT_CLOSED = 499  # as nginx counts it; nobody reads it
+
+
+class MethodNotAllowed(NotFound):
+    """The path is known, the method is not served there."""
+
+    code = "method_not_allowed"
+
+
+class ClientGone(Exception):
+    """The client left before its answer was ready; whatever was asked for has been cancelled."""
+
+
+STATUS: dict[str, int] = {
+    RequestError.code: 400,
+    Unsupported.code: 400,
+    ContextTooLong.code: 400,
+    BadTemplate.code: 400,
+    UnknownModel.code: 404,
+    NotFound.code: 404,
+    MethodNotAllowed.code: 405,
+    TooLarge.code: 413,
+    QueueFull.code: 429,
+    Internal.code: 500,
+    WorkerCrashed.code: 500,
+    Unavailable.code: 503,
+    QueueDown.code: 503,
+    DeadlineExceeded.code: 504,
+}
+
+
+def status_of(error: CaravanError) -> int:
+    """The HTTP status of an error, where a dialect has no other habit."""
+    return STATUS.get(error.code, 500)
+
+
+def headers_of(error: CaravanError) -> dict[str, str]:
+    """Retry-After (whole seconds, at least 1), where coming back later helps."""
+    match error:
+        case QueueFull(retry_after_s=retry_after_s):
+            return {"retry-after": str(max(1, math.ceil(retry_after_s)))}
+        case QueueDown():
+            return {"retry-after": str(QUEUE_DOWN_RETRY_S)}
+        case _ if status_of(error) == 503:
+            return {"retry-after": str(QUEUE_DOWN_RETRY_S)}
+        case _:
+            return {}
+
+
+def as_error(exception: Exception, *, path: str = "") -> CaravanError:
+    """Whatever was raised in a handler, as one of ours. Bugs are logged here, with their trace."""
+    match exception:
+        case CaravanError():
+            return exception
+        case HTTPException():
+            return _of_litestar(exception, path)
+        case RedisError() | ConnectionError():
+            log.warning("redis.unreachable", error=str(exception))
+            return QueueDown()
+        case _:
+            log.error("request.crashed", exc_info=exception)
+            return Internal()
+
+
+def _of_litestar(exception: HTTPException, path: str) -> CaravanError:
+    match exception.status_code:
+        case 404:
+            return NotFound(f"there is nothing at {path}")
+        case 405:
+            return MethodNotAllowed(f"{path} is not served with this method")
+        case 413:
+            return TooLarge("the request body is larger than this server accepts")
+        case status if status < 500:
+            return RequestError(exception.detail)
+        case _:
+            log.error("request.crashed", exc_info=exception)
+            return Internal()
+
+
+def exception_handlers(respond: Respond) -> dict[int | type[Exception], Handler]:
+    """For a dialect's routers: everything that can be raised, in its shape."""
+
+    def handle(request: HTTPRequest, exception: Exception) -> Response[Any]:
+        if isinstance(exception, ClientGone):
+            return Response(b"", status_code=CLIENT_CLOSED)
+        return respond(as_error(exception, path=request.url.path))
+
+    return {Exception: handle, HTTPException: handle}

@@ -1,0 +1,51 @@
+"""What the workers and the catalog say of themselves, remembered for a second."""
+
+from __future__ import annotations
+
+import time
+
+from redis.asyncio import Redis
+
+from shared import presence
+from shared.presence import ModelCard, WorkerCard
+
+FRESH_S = 1.0
+
+
+class Fleet:
+    """Who serves what, and how fast. Raises redis.RedisError where it has to ask."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._cards: tuple[WorkerCard, ...] = ()
+        self._asked_s = float("-inf")
+
+    async def workers(self, *, fresh: bool = False) -> tuple[WorkerCard, ...]:
+        """The live workers' cards, at most FRESH_S old, or just now asked for."""
+        if fresh or time.monotonic() - self._asked_s > FRESH_S:
+            self._asked_s = time.monotonic()  # before the answer: one question at a time
+            rows = await presence.workers(self._redis)
+            self._cards = tuple(card for card, _ in rows)
+        return self._cards
+
+    async def jobs_per_s(self, model: str) -> float:
+        """How fast a model's queue drains, by the workers' own count; 0 when nobody knows."""
+        return sum(
+            loaded.jobs_per_s
+            for card in await self.workers()
+            for loaded in card.models
+            if loaded.model == model and not card.draining
+        )
+
+    async def wait_s(self, model: str, *, jobs: int) -> float | None:
+        """How long `jobs` take to be claimed; None when nobody knows."""
+        rate = await self.jobs_per_s(model)
+        return jobs / rate if rate > 0 else None
+
+    async def catalog(self) -> dict[str, ModelCard]:
+        """Every model there is, by ref."""
+        return await presence.catalog(self._redis)
+
+    async def model(self, ref: str) -> ModelCard | None:
+        """One model by its normalised name, None when there is none."""
+        return await presence.model(self._redis, ref)

@@ -1,0 +1,199 @@
+"""Answers over HTTP: SSE, NDJSON, and whole ones; the only importer of sse_starlette.
+
+Importing sse_starlette replaces uvicorn.Server.handle_exit, and by default it cuts every stream at
+SIGTERM. Its drain is switched off here: streams end by themselves, uvicorn waits for them.
+
+The status of a stream is decided by its first event: a job that fails within FIRST_EVENT_WAIT_S is
+a real 4xx or 5xx; later a failure can only be an event in the stream, in the dialect's shape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from litestar import Response
+from litestar.types import Receive
+from sse_starlette import EventSourceResponse
+from sse_starlette.sse import AppStatus, SendTimeoutError
+
+from api.completed import Completed
+from api.edge import respond_with
+from api.faults import ClientGone, HTTPRequest
+from api.service import Job, Service
+from shared.errors import error_of
+from shared.events import Event, Failed
+from shared.requests import Request as Asked
+
+log = structlog.get_logger()
+
+AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
+
+T = TypeVar("T")
+Waiting = Callable[[int, float | None], bytes]
+
+FIRST_EVENT_WAIT_S = 1.0
+SEND_TIMEOUT_S = 30.0  # a client that takes nothing for so long is dead
+PING = b": ping\n\n"
+
+
+class Renderer(Protocol):
+    """A dialect's stream: events in, wire bytes out, already framed. Pure, one a stream.
+
+    The last events hold Finished or Failed: what closes the stream on the wire belongs there.
+    """
+
+    def feed(self, events: Sequence[Event]) -> bytes: ...
+
+
+def queued_comment(position: int, eta_s: float | None) -> bytes:
+    """What an SSE client hears while it waits: a comment, invisible to parsers."""
+    eta = f" eta_s={eta_s:.1f}" if eta_s is not None else ""
+    return f": queued position={position}{eta}\n\n".encode()
+
+
+def silence(_position: int, _eta_s: float | None) -> bytes:
+    """What an NDJSON client hears while it waits."""
+    return b""
+
+
+async def sse(
+    http: HTTPRequest,
+    service: Service,
+    asked: Asked,
+    renderer: Renderer,
+    *,
+    ping: bytes = PING,
+    waiting: Waiting = queued_comment,
+) -> Response[bytes]:
+    """Run `asked` and stream what `renderer` makes of it as text/event-stream.
+
+    Raises the CaravanError of a job that is refused or fails at once, ClientGone.
+    """
+    job, first = await _begin(http, service, asked)
+    body = EventSourceResponse(
+        _body(job, first, renderer, waiting),
+        ping=service.settings.ping_s,
+        ping_message_factory=lambda: ping,  # type: ignore[arg-type,return-value]
+        send_timeout=SEND_TIMEOUT_S,
+    )
+    return Streamed(job, body)
+
+
+async def ndjson(
+    http: HTTPRequest, service: Service, asked: Asked, renderer: Renderer
+) -> Response[bytes]:
+    """As `sse`, but lines of JSON, without pings and comments."""
+    job, first = await _begin(http, service, asked)
+    body = EventSourceResponse(
+        _body(job, first, renderer, silence),
+        media_type="application/x-ndjson",
+        ping=0,
+        send_timeout=SEND_TIMEOUT_S,
+    )
+    return Streamed(job, body)
+
+
+async def whole(http: HTTPRequest, service: Service, asked: Asked) -> Completed:
+    """Run `asked` to its end. Raises its CaravanError, or ClientGone (then it is cancelled)."""
+
+    async def run() -> Completed:
+        async with await service.start(asked) as job:
+            _announce(http, job)
+            return await service.collect(job)
+
+    return await until_disconnect(http, run())
+
+
+async def until_disconnect(http: HTTPRequest, work: Coroutine[Any, Any, T]) -> T:
+    """`work`'s result, unless the client leaves first: then `work` is cancelled, and ClientGone
+    raised when its cleaning up is done. Litestar does not cancel a handler whose client left.
+
+    The body must have been read before: what is left to receive is the disconnect.
+    """
+    working = asyncio.create_task(work)
+    watching = asyncio.create_task(_disconnected(http.receive))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        await _end(working)
+        await _end(watching)
+
+
+class Streamed(Response[bytes]):
+    """A response whose body follows a job; the job ends with it, sent or not."""
+
+    def __init__(self, job: Job, body: Any) -> None:
+        super().__init__(b"")
+        self._job = job
+        self._body = body
+
+    def to_asgi_response(self, *_: Any, **__: Any) -> Any:
+        """The body itself: its status and headers are its own."""
+        return self._send
+
+    async def _send(self, scope: Any, receive: Any, send: Any) -> None:
+        async with self._job:
+            try:
+                await self._body(scope, receive, send)
+            except SendTimeoutError:
+                log.warning("stream.stalled", job=self._job.id, limit_s=SEND_TIMEOUT_S)
+
+
+async def _begin(
+    http: HTTPRequest, service: Service, asked: Asked
+) -> tuple[Job, tuple[Event, ...]]:
+    async def begin() -> tuple[Job, tuple[Event, ...]]:
+        job = await service.start(asked)
+        try:
+            _announce(http, job)
+            first = await job.take(wait_s=FIRST_EVENT_WAIT_S)
+            if first and isinstance(first[0], Failed):
+                raise error_of(first[0])
+        except BaseException:
+            await job.close()
+            raise
+        return job, first
+
+    return await until_disconnect(http, begin())
+
+
+async def _body(
+    job: Job, first: tuple[Event, ...], renderer: Renderer, waiting: Waiting
+) -> AsyncIterator[bytes]:
+    events = first
+    while True:
+        if events:
+            data = renderer.feed(events)
+        else:
+            data = waiting(job.place, await job.eta_s()) if job.place else b""
+        if data:
+            yield data
+        if job.end is not None:
+            return
+        events = await job.take()
+
+
+def _announce(http: HTTPRequest, job: Job) -> None:
+    respond_with(
+        http.scope, {"x-caravan-job": job.id, "x-queue-position": str(job.ticket.position)}
+    )
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancel and wait for the cleaning up; its outcome was taken, or nobody wants it."""
+    if not task.done():
+        task.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await task
