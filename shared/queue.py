@@ -43,13 +43,14 @@ class Verdict(enum.StrEnum):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A leased job: (job, epoch) is the right to write; `payload` is arq's."""
+    """A leased job: (job, epoch) is the right to write; `payload` is arq's. `wait_ms` is from
+    enqueue to the first claim, by Redis' clock."""
 
     job: str
     epoch: int
     verdict: Verdict
     payload: bytes
-    wait_ms: int
+    wait_ms: float
 
 
 class Claimed(msgspec.Struct, frozen=True):
@@ -134,7 +135,7 @@ class Queue:
         args += [keys.job(""), keys.payload(""), keys.journal("")]
         wait_ms, taken = await self._call(Call("claim", names, args))
         claims = tuple(
-            Claim(job.decode(), epoch, Verdict(verdict.decode()), payload, wait)
+            Claim(job.decode(), epoch, Verdict(verdict.decode()), payload, float(wait))
             for job, epoch, verdict, payload, wait in taken
         )
         return Claimed(claims, None if wait_ms < 0 else wait_ms / 1000)

@@ -46,5 +46,3 @@ def hear(worker: LeasedWorker, channel: bytes, message: bytes) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         case Drain() | Unload() | Delete():
             return  # not for a worker with a fixed model
-
-

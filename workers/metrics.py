@@ -46,9 +46,9 @@ class WorkerMetrics:
         )
         self.first_step_seconds = Histogram(
             "caravan_first_step_seconds",
-            "Claim to the start of the first step",
+            "Enqueue to the start of the first step",
             LABELS,
-            buckets=SECONDS,
+            buckets=(0.0005, 0.001, 0.0015, 0.002, 0.0025, 0.003, 0.004, *SECONDS[4:]),
             registry=registry,
         )
         self.ttft_seconds = Histogram(
@@ -150,8 +150,8 @@ class ModelMetrics:
 
     def admitted(self, run: Run, stats: StepStats) -> None:
         """The step that began a run's prefill is over."""
-        since_s = time.monotonic() - run.claimed_s - stats.step_ms / 1000
-        self._first_step_seconds.observe(max(0.0, since_s))
+        since_claim_s = time.monotonic() - run.claimed_s - stats.step_ms / 1000
+        self._first_step_seconds.observe(run.claim.wait_ms / 1000 + max(0.0, since_claim_s))
 
     def finished(self, run: Run, end: End) -> None:
         """A run ended by itself."""

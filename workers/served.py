@@ -14,7 +14,6 @@ from shared.requests import Generate, Tokenize
 from shared.settings import Settings
 from workers.engine.doors import End, EngineDoor, Output, StepReport
 from workers.metrics import ModelMetrics
-
 from workers.publisher import Publisher
 from workers.runs import Run
 

@@ -6,7 +6,8 @@
 -- A job with another verdict is leased too: the claimer ends it, as it would end any other.
 local worker, lease_ms, max_attempts = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local exact = clock[1] * 1000 + clock[2] / 1000
+local now = math.floor(exact)
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[3], '-inf', string.format('%.0f', now))) do
   local job = ARGV[5] .. id
@@ -31,14 +32,14 @@ local function take(id, lane, tag)
   local held = redis.call('HMGET', job, 'seen', 'attempts', 'deadline_ms', 'queued_ms', 'wait_ms')
   local attempts = held[1] == seen and tonumber(held[2]) + 1 or 1
   local epoch = redis.call('HINCRBY', job, 'epoch', 1)
-  local wait_ms = held[5] or string.format('%.0f', now - tonumber(held[4]))
+  local wait_ms = held[5] or string.format('%.3f', exact - tonumber(held[4]))
   redis.call('HSET', job, 'state', 'running', 'worker', worker, 'attempts', attempts,
     'seen', seen, 'wait_ms', wait_ms)
   redis.call('ZADD', KEYS[3], string.format('%.0f', now + lease_ms), id)
   local verdict = 'run'
   if attempts > max_attempts then verdict = 'crashed'
   elseif tonumber(held[3]) > 0 and seen == '0' and now > tonumber(held[3]) then verdict = 'late' end
-  return {id, epoch, verdict, payload, tonumber(wait_ms)}
+  return {id, epoch, verdict, payload, wait_ms}
 end
 
 local taken, k = {}, tonumber(ARGV[2])

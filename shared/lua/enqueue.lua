@@ -27,11 +27,10 @@ redis.call('HSET', KEYS[3], finish_field, tostring(tag + tonumber(ARGV[6]) / ton
 redis.call('EXPIRE', KEYS[3], ARGV[12])
 
 local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 redis.call('SET', KEYS[5], ARGV[2], 'EX', ARGV[11])
 redis.call('HSET', KEYS[4], 'state', 'queued', 'epoch', '0', 'attempts', '0', 'tenant', ARGV[4],
   'lane', lane, 'model', ARGV[3], 'tag', tostring(tag), 'reply', ARGV[8],
-  'deadline_ms', ARGV[10], 'queued_ms', string.format('%.0f', now))
+  'deadline_ms', ARGV[10], 'queued_ms', string.format('%.3f', clock[1] * 1000 + clock[2] / 1000))
 redis.call('EXPIRE', KEYS[4], ARGV[11])
 redis.call('ZADD', lane_key, tostring(tag), id)
 redis.call('PUBLISH', ARGV[13], '')

@@ -1,4 +1,4 @@
-"""The worker between queue and engine: what it writes, what it survives. Fake Redis, hand engine."""
+"""The worker between queue and engine: what it writes and survives. Fake Redis, hand engine."""
 
 from __future__ import annotations
 
