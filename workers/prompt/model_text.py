@@ -1,0 +1,42 @@
+"""Everything about one loaded model that turns requests into tokens and tokens into events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shared.errors import BadTemplate
+from workers.models.gguf import ModelFacts
+from workers.models.vocab import Vocab
+from workers.prompt.families import Family, detect
+from workers.prompt.quirks import probe
+from workers.prompt.template import CHATML, Template
+
+
+class ModelText:
+    """Vocabulary, chat template and family of one model; immutable, for any thread.
+
+    `template_error` says why the model's own template is not usable: chats are then refused with
+    it. A model without a template gets ChatML.
+    """
+
+    def __init__(self, vocab: Vocab, facts: ModelFacts) -> None:
+        self.vocab = vocab
+        self.facts = facts
+        source = facts.chat_template or CHATML
+        self.family: Family = detect(source)
+        self.template_error: BadTemplate | None = None
+        self.template = self._compile(source)
+        self.quirks = probe(self.template, short_ids=self.family.short_ids)
+
+    @classmethod
+    def of(cls, model: Any, facts: ModelFacts) -> ModelText:
+        """From a llama_cpp model pointer, which stays the caller's and must outlive this."""
+        return cls(Vocab(model), facts)
+
+    def _compile(self, source: str) -> Template:
+        bos, eos = self.vocab.text(self.vocab.bos), self.vocab.text(self.vocab.eos)
+        try:
+            return Template(source, bos=bos, eos=eos)
+        except BadTemplate as error:
+            self.template_error = error
+            return Template(CHATML, bos=bos, eos=eos)

@@ -1,0 +1,102 @@
+"""Finds out how a template takes messages, by rendering small conversations and looking for them.
+
+Templates differ in ways no marker tells: whether content is text or parts, whether there is a
+system role, whether arguments are an object or JSON text. Trying is cheaper than guessing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Any
+
+from shared.errors import BadTemplate
+from shared.messages import Tool
+from workers.prompt.messages import Quirks, tool_definition
+from workers.prompt.template import Template
+
+NEEDLE = "nEedLe7"
+KEY = "kEy5"
+RESULT = "rEsUlt3"
+USER = {"role": "user", "content": "hello"}
+TOOL = Tool(name=NEEDLE, parameters={"type": "object", "properties": {KEY: {"type": "string"}}})
+LIMIT_S = 1.0
+
+
+def probe(template: Template, *, short_ids: bool = False) -> Quirks:
+    """The template's quirks. Never fails: a template that refuses everything has the defaults."""
+    parts = not _shows(template, [_user(NEEDLE)]) and _shows(
+        template, [_user([{"type": "text", "text": NEEDLE}])]
+    )
+    hello = _user([{"type": "text", "text": "hello"}] if parts else "hello")
+    system: dict[str, Any] = {**hello, "role": "system"}
+    system["content"] = [{"type": "text", "text": NEEDLE}] if parts else NEEDLE
+    quirks = Quirks(
+        content="parts" if parts else "text",
+        system=_shows(template, [system, hello]),
+        short_ids=short_ids,
+    )
+    calls = _calls(template, hello) if "tools" in template.variables else None
+    return quirks if calls is None else _with(quirks, *calls)
+
+
+def _with(quirks: Quirks, arguments: Any, content: Any) -> Quirks:
+    return Quirks(
+        content=quirks.content,
+        system=quirks.system,
+        short_ids=quirks.short_ids,
+        tools=True,
+        arguments=arguments,
+        empty_content=content,
+    )
+
+
+def _calls(template: Template, hello: dict[str, Any]) -> tuple[str, str] | None:
+    """How past calls must look to be shown right; None if tools are not shown at all."""
+    if not _shows(template, [hello], tools=True):
+        return None
+    for arguments, content in product(("object", "text"), ("", "none")):
+        text = _render(template, _conversation(hello, arguments, content), tools=True)
+        if text is not None and _right(text):
+            return arguments, content
+    return None
+
+
+def _conversation(hello: dict[str, Any], arguments: str, content: str) -> list[dict[str, Any]]:
+    given: Any = {KEY: "v"} if arguments == "object" else f'{{"{KEY}": "v"}}'
+    call = {"type": "function", "id": "abcdef123", "function": {"name": "f2", "arguments": given}}
+    turn = {
+        "role": "assistant",
+        "content": "" if content == "" else None,
+        "tool_calls": [call],
+    }
+    result = {"role": "tool", "content": RESULT, "tool_call_id": "abcdef123", "name": "f2"}
+    return [hello, turn, result]
+
+
+def _right(text: str) -> bool:
+    """The call is there, its arguments as JSON and not as Python or as JSON in JSON."""
+    after = text[text.rfind("hello") :]
+    return (
+        "f2" in after
+        and RESULT in after
+        and KEY in after
+        and f"'{KEY}'" not in after
+        and f'\\"{KEY}' not in after
+    )
+
+
+def _user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def _shows(template: Template, messages: Iterable[dict[str, Any]], *, tools: bool = False) -> bool:
+    return NEEDLE in (_render(template, list(messages), tools=tools) or "")
+
+
+def _render(template: Template, messages: list[dict[str, Any]], *, tools: bool) -> str | None:
+    variables = {"tools": [tool_definition(TOOL)]} if tools else {}
+    try:
+        return template.render(messages, now_s=0, variables=variables, limit_s=LIMIT_S)
+    except BadTemplate:
+        return None
