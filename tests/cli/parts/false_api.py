@@ -39,12 +39,8 @@ class Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     """Serve until SIGTERM."""
-    server = ThreadingHTTPServer(
-        (os.environ["CARAVAN_HOST"], int(os.environ["CARAVAN_PORT"])), Handler
-    )
-    signal.signal(
-        signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start()
-    )
+    server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["CARAVAN_PORT"])), Handler)
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     note(f"api.pid {os.getpid()}")
     server.serve_forever()
     note("api.end")
