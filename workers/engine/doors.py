@@ -50,6 +50,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     `resumed[c]` are choice c's tokens that the journal has already: they are prefilled behind the
     prompt, counted against `max_tokens`, run through sampler, grammar and pipeline without events.
     `max_tokens` counts from the end of the prompt and never exceeds the context.
+    `mask(c)` makes choice c's grammar: cheap, because it was compiled before.
     """
 
     key: str

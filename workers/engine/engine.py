@@ -1,0 +1,252 @@
+"""The engine: one thread that decodes many sequences together. Two doors: commands in through a
+queue, one callback out a step. No asyncio, no Redis.
+
+An error in one job's own parts (its grammar, its text) ends that job. An error of the device ends
+all of them, and the engine is `dead`: its process should exit, another will be started.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+import structlog
+
+from workers.engine.doors import (
+    Deliver,
+    End,
+    EndKind,
+    Output,
+    SequenceRequest,
+    StepReport,
+    StepStats,
+)
+from workers.engine.job import Job
+from workers.engine.plan import Chunk, Runner
+from workers.engine.scheduler import Schedule, Scheduler
+from workers.engine.sequence import Sequence
+from workers.engine.slots import Slots
+
+log = structlog.get_logger()
+
+
+class _Submit(msgspec.Struct, frozen=True):
+    request: SequenceRequest
+
+
+class _Cancel(msgspec.Struct, frozen=True):
+    key: str
+
+
+class _Close(msgspec.Struct, frozen=True):
+    pass
+
+
+class Engine:
+    """doors.EngineDoor over a runner. `start` begins the thread; tests call `step` themselves.
+
+    `prefix_cache`: cells that idle cached prefixes may keep; -1 = all that are free.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        deliver: Deliver,
+        prefill_budget: int = 256,
+        prefix_cache: int = -1,
+    ) -> None:
+        self.slots = Slots(
+            sequence_ids=runner.sequence_ids,
+            cells=runner.cells,
+            idle_cells=prefix_cache if prefix_cache >= 0 else runner.cells,
+            can_cut=runner.can_cut,
+        )
+        self._scheduler = Scheduler(
+            self.slots,
+            most_running=runner.slots,
+            batch_rows=runner.batch_rows,
+            prefill_budget=prefill_budget,
+        )
+        self._runner = runner
+        self._deliver = deliver
+        self._commands: queue.SimpleQueue[_Submit | _Cancel | _Close] = queue.SimpleQueue()
+        self._jobs: list[Job] = []
+        self._arrivals = 0
+        self._closing = False
+        self._began_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self.dead = False
+
+    def start(self) -> None:
+        """Begin to take commands."""
+        self._thread.start()
+
+    def submit(self, request: SequenceRequest) -> None:
+        """Queue a job. Its end always comes, as an Output with `end`."""
+        self._commands.put(_Submit(request))
+        if self.dead:
+            self._refuse_all()
+
+    def cancel(self, key: str) -> None:
+        """End a job within one step, in prefill too; unknown keys are nothing."""
+        self._commands.put(_Cancel(key))
+
+    def close(self) -> None:
+        """Stop the thread; live jobs end as `preempted`. Returns when it has stopped."""
+        self._commands.put(_Close())
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    @property
+    def stalled_s(self) -> float:
+        """How long the step now running has taken; 0 between steps."""
+        began_s = self._began_s
+        return time.monotonic() - began_s if began_s else 0.0
+
+    def step(self) -> None:
+        """Take commands, plan, decode, sample, deliver. Does not wait for work."""
+        self._began_s = time.monotonic()
+        self._take_commands()
+        schedule = self._scheduler.schedule()
+        if self._runner.decode(schedule.plan):
+            self._scheduler.advance(schedule)
+            self._speak(schedule)
+        else:
+            self._scheduler.relieve()
+        self._scheduler.sweep()
+        self._report(schedule)
+        self._began_s = 0.0
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                if not self._scheduler.busy:
+                    self._obey(self._commands.get())
+                self.step()
+            self._end_all("preempted")
+        except Exception as error:  # the thread's boundary: all jobs end
+            log.exception("engine.died")
+            self._end_all("failed", error=f"the engine failed: {error}")
+        finally:
+            self.dead = True
+            self._began_s = 0.0
+            self._refuse_all()
+
+    def _take_commands(self) -> None:
+        while not self._commands.empty():
+            self._obey(self._commands.get())
+
+    def _obey(self, command: _Submit | _Cancel | _Close) -> None:
+        match command:
+            case _Submit(request):
+                self._admit(request)
+            case _Cancel(key):
+                for job in [one for one in self._jobs if one.key == key]:
+                    job.leave("cancelled")
+            case _Close():
+                self._closing = True
+
+    def _admit(self, request: SequenceRequest) -> None:
+        self._arrivals += 1
+        job = Job(request, order=self._arrivals, context_length=self._runner.context_length)
+        self._jobs.append(job)
+        if error := self._fault(request):
+            job.leave("failed", error=error)
+            return
+        for sequence in job.sequences:
+            self._guarded(job, partial(job.open_voice, self._runner, sequence))
+        self._scheduler.add(job)
+
+    def _fault(self, request: SequenceRequest) -> str:
+        """Why a request cannot be computed at all; empty if it can."""
+        tokens = [*request.prompt, *(token for ids in request.resumed for token in ids)]
+        if not 0 < len(request.prompt) < self._runner.context_length:
+            return f"a prompt of {len(request.prompt)} tokens does not fit the context"
+        if not all(0 <= token < self._runner.n_vocab for token in tokens):
+            return "a token is not in the vocabulary"
+        if request.resumed and len(request.resumed) != request.choices:
+            return "resumed tokens of another number of choices"
+        return ""
+
+    def _speak(self, schedule: Schedule) -> None:
+        """Let every row that gave logits say its token."""
+        end = 0
+        for sequence, chunk in zip(schedule.sequences, schedule.plan.chunks, strict=True):
+            end += len(chunk.tokens)
+            job = self._scheduler.job(sequence)
+            if chunk.outputs:
+                self._guarded(job, partial(self._say, sequence, chunk, end))
+
+    def _say(self, sequence: Sequence, chunk: Chunk, end: int) -> None:
+        job = self._scheduler.job(sequence)
+        for row in range(end - chunk.outputs, end):
+            if sequence.heard < len(sequence.tokens):
+                job.hear(sequence, row)
+            elif sequence.generated or len(job.sequences) == 1:
+                job.speak(sequence, row)
+            else:
+                self._say_forked(job, sequence, row)
+
+    def _say_forked(self, job: Job, leader: Sequence, row: int) -> None:
+        """The first token of every choice, from one row; each sees the logits as they came."""
+        siblings = self._scheduler.fork(leader)
+        logits = self._runner.logits(row)
+        untouched = logits.copy()
+        for sequence in (leader, *siblings):
+            logits[:] = untouched
+            job.speak(sequence, row)
+
+    def _guarded(self, job: Job, act: Callable[[], None]) -> None:
+        """The job boundary: what fails here is the job's own."""
+        try:
+            act()
+        except Exception as error:  # one job's grammar or text, not the engine
+            log.exception("sequence.crashed", key=job.key)
+            job.leave("failed", error=f"{type(error).__name__}: {error}")
+
+    def _report(self, schedule: Schedule) -> None:
+        outputs = tuple(output for job in self._jobs if (output := job.take_output()))
+        self._jobs = [job for job in self._jobs if job.end is None]
+        if outputs:
+            self._deliver(StepReport(outputs=outputs, stats=self._stats(schedule)))
+
+    def _stats(self, schedule: Schedule) -> StepStats:
+        chunks = schedule.plan.chunks
+        decoding = sum(
+            c.start >= s.prompt_length for s, c in zip(schedule.sequences, chunks, strict=True)
+        )
+        return StepStats(
+            step_ms=1000 * (time.monotonic() - self._began_s),
+            decode_rows=decoding,
+            prefill_rows=sum(len(chunk.tokens) for chunk in chunks) - decoding,
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting),
+            cells_used=self.slots.used,
+            cached_tokens=self._scheduler.cached_tokens,
+            preempted=self._scheduler.preempted,
+        )
+
+    def _end_all(self, kind: EndKind, *, error: str = "") -> None:
+        for job in self._jobs:
+            job.leave(kind, error=error)
+        outputs = tuple(output for job in self._jobs if (output := job.take_output()))
+        self._jobs = []
+        if outputs:
+            self._deliver(StepReport(outputs=outputs, stats=StepStats()))
+
+    def _refuse_all(self) -> None:
+        """Nobody is left to obey: jobs that still arrive end at once."""
+        while True:
+            try:
+                command = self._commands.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(command, _Submit):
+                end = End(kind="preempted" if self._closing else "failed", error="engine stopped")
+                output = Output(key=command.request.key, end=end)
+                self._deliver(StepReport(outputs=(output,), stats=StepStats()))

@@ -1,0 +1,111 @@
+"""The values that scheduler, runner and engine exchange, and what they ask of each other. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.requests import Sampling
+
+Logits = NDArray[np.float32]  # one row, as wide as the vocabulary; -inf forbids a token
+
+
+class Copy(msgspec.Struct, frozen=True):
+    """Let slot `target`, which is empty, share the first `length` cells of `source`."""
+
+    source: int
+    target: int
+    length: int
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """Keep only the first `keep` tokens of a slot; 0 empties it."""
+
+    slot: int
+    keep: int
+
+
+Edit = Copy | Cut
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """Tokens of one slot to compute, from position `start`; its last `outputs` rows want logits."""
+
+    slot: int
+    start: int
+    tokens: Sequence[int]
+    outputs: int
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """One step: memory edits, in order, then the rows of one llama_decode."""
+
+    edits: tuple[Edit, ...] = ()
+    chunks: tuple[Chunk, ...] = ()
+
+
+class EngineError(RuntimeError):
+    """The engine cannot go on: the library refused a batch or the device failed."""
+
+
+class TokenMask(Protocol):
+    """What one choice may say next, by a grammar. Used by the engine's thread only."""
+
+    def apply(self, logits: Logits) -> None:
+        """Write -inf over every token that may not come next."""
+
+    def accept(self, token: int) -> None:
+        """`token` was chosen. Raises if the grammar forbids it."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the text is complete and nothing may follow."""
+
+
+class Sampler(Protocol):
+    """Draws one choice's tokens."""
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether resuming needs the logits of the resumed tokens (mirostat), not only the ids."""
+
+    def draw(self, row: int, position: int) -> int:
+        """The token that comes to stand at `position`, from the logits of batch row `row`.
+        It counts as accepted."""
+
+    def accept(self, token: int) -> None:
+        """`token` was drawn elsewhere: remember it for penalties."""
+
+    def close(self) -> None:
+        """Free what it holds."""
+
+
+class Runner(Protocol):
+    """The device: computes plans, keeps the KV memory, knows the vocabulary."""
+
+    slots: int  # sequences decoded together, at most
+    sequence_ids: int  # slots and, beyond them, room for idle cached prefixes
+    cells: int
+    context_length: int  # longest sequence
+    batch_rows: int  # most rows of one plan
+    n_vocab: int
+    can_cut: bool  # whether a slot's memory can be shortened and shared in part
+    ends: NDArray[np.int64]  # the end-of-generation tokens
+
+    def decode(self, plan: Plan) -> bool:
+        """Apply the edits and compute the chunks; False: no cells, nothing was computed (the edits
+        stand). Raises EngineError when the device is beyond use."""
+
+    def logits(self, row: int) -> Logits:
+        """A writable view of a row's logits, valid until the next decode. `row` counts the rows of
+        the last plan from 0."""
+
+    def sampler(self, sampling: Sampling, *, seed: int) -> Sampler:
+        """A sampler of this runner's logits."""
+
+    def piece(self, token: int) -> bytes:
+        """A token's bytes, markers included."""

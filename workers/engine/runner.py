@@ -1,0 +1,146 @@
+"""One llama.cpp context that many sequences share. The only file that calls llama_decode and
+llama_memory_*.
+
+The KV cache is unified: all sequences live in one buffer of cells, and one cell may belong to many.
+A decode that finds no cells is answered False, which asks the scheduler to make room.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal, assert_never
+
+import llama_cpp
+import numpy as np
+
+from shared.requests import Sampling
+from workers.engine.batch import Batch
+from workers.engine.plan import Copy, Cut, Edit, EngineError, Logits, Plan
+from workers.engine.sampling import LlamaSampler
+from workers.engine.weights import BadModel, Weights, open_weights
+
+CacheType = Literal["f16", "q8_0", "q4_0"]
+
+NO_CELLS = 1
+MOST_SEQUENCE_IDS = 256  # llama.cpp's own limit
+IDLE_IDS = 32  # ids beyond the slots, for cached prefixes
+DEFAULT_CELLS = 16_384
+CACHE_TYPES: dict[CacheType, int] = {
+    "f16": llama_cpp.GGML_TYPE_F16,
+    "q8_0": llama_cpp.GGML_TYPE_Q8_0,
+    "q4_0": llama_cpp.GGML_TYPE_Q4_0,
+}
+
+
+class LlamaRunner:
+    """plan.Runner on llama.cpp. `vocab` and `model` (a llama_cpp pointer) are for the text side."""
+
+    def __init__(self, weights: Weights, context: Any, *, slots: int, longest: int) -> None:
+        self.weights = weights
+        self.vocab = weights.vocab
+        self.model = weights.pointer
+        self.slots = slots
+        self.sequence_ids: int = llama_cpp.llama_n_seq_max(context)
+        self.cells: int = llama_cpp.llama_n_ctx(context)
+        self.context_length = min(longest, self.cells)
+        self.batch_rows: int = llama_cpp.llama_n_batch(context)
+        self.n_vocab = weights.vocab.n_vocab
+        self.can_cut = weights.can_cut
+        self.ends = np.array(sorted(weights.vocab.eog), np.int64)
+        self.piece = weights.vocab.piece
+        self._context = context
+        self._memory = llama_cpp.llama_get_memory(context)
+        self._batch = Batch(self.batch_rows)
+        self._row = ctypes.c_float * self.n_vocab
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls, path: str | Path, *, gpu_layers: int = -1, **options: Any
+    ) -> Iterator[LlamaRunner]:
+        """Load a GGUF and open a context on it; `options` as for `share`. Raises BadModel."""
+        with ExitStack() as stack:
+            weights = stack.enter_context(open_weights(path, gpu_layers=gpu_layers))
+            yield stack.enter_context(cls.share(weights, **options))
+
+    @classmethod
+    @contextmanager
+    def share(
+        cls,
+        weights: Weights,
+        *,
+        slots: int = 16,
+        cells: int = 0,
+        context: int = 0,
+        threads: int = 0,
+        batch_rows: int = 512,
+        cache_type: CacheType = "f16",
+    ) -> Iterator[LlamaRunner]:
+        """A context on loaded weights. 0 means: `context` what the model was trained for, `cells`
+        by context and slots, `threads` one a core. Raises BadModel if it cannot generate or the
+        memory for the cells cannot be had."""
+        if not weights.generates:
+            raise BadModel(f"{weights.path} is not a model that generates text")
+        longest = context or weights.trained_context
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = cells or max(longest, min(longest * slots, DEFAULT_CELLS))
+        params.n_batch = params.n_ubatch = max(batch_rows, slots)
+        params.n_seq_max = _sequence_ids(weights, slots)
+        params.n_threads = params.n_threads_batch = threads or usable_cores()
+        params.kv_unified = True
+        params.type_k = params.type_v = CACHE_TYPES[cache_type]
+        pointer = llama_cpp.llama_init_from_model(weights.pointer, params)
+        if pointer is None:
+            raise BadModel(f"{weights.path}: no memory for {params.n_ctx} cells; set fewer")
+        try:
+            yield cls(weights, pointer, slots=slots, longest=longest)
+        finally:
+            llama_cpp.llama_free(pointer)
+
+    def decode(self, plan: Plan) -> bool:
+        """Apply the edits, compute the chunks; False: no cells. Raises EngineError."""
+        for edit in plan.edits:
+            self._edit(edit)
+        if not plan.chunks:
+            return True
+        status = llama_cpp.llama_decode(self._context, self._batch.fill(plan.chunks))
+        if status not in (0, NO_CELLS):
+            raise EngineError(f"llama_decode answered {status}")
+        return bool(status == 0)
+
+    def logits(self, row: int) -> Logits:
+        """A writable view of a row's logits, valid until the next decode."""
+        pointer = llama_cpp.llama_get_logits_ith(self._context, row)
+        if not pointer:
+            raise EngineError(f"row {row} has no logits")
+        address = ctypes.addressof(pointer.contents)
+        return np.frombuffer(memoryview(self._row.from_address(address)), np.float32)
+
+    def sampler(self, sampling: Sampling, *, seed: int) -> LlamaSampler:
+        """A sampler of this context's logits; its user closes it."""
+        window = self.context_length
+        return LlamaSampler(sampling, seed=seed, context=self._context, window=window)
+
+    def _edit(self, edit: Edit) -> None:
+        match edit:
+            case Copy(source, target, length):
+                last = length if self.can_cut else -1
+                llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, last)
+            case Cut(slot, keep):
+                llama_cpp.llama_memory_seq_rm(self._memory, slot, keep, -1)
+            case _:
+                assert_never(edit)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _sequence_ids(weights: Weights, slots: int) -> int:
+    """Ids cost nothing where only cells take memory; a recurrent state takes it for each id."""
+    return slots if weights.recurrent else min(MOST_SEQUENCE_IDS, slots + IDLE_IDS)

@@ -1,0 +1,225 @@
+"""Which rows go into the next decode, and who gives way when cells run out. Pure: no clock, no C.
+
+Admission first, then one row for each decoding sequence, then prefill within its budget. A prompt
+whose beginning another sequence is about to compute waits for it, so common prefixes are computed
+once. Cells are promised at admission for the whole prompt, not for the answer; when answers
+outgrow them, the youngest batch job, then the youngest interactive one, leaves with its tokens.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+
+import msgspec
+
+from workers.engine.job import Job
+from workers.engine.plan import Chunk, Plan
+from workers.engine.sequence import Sequence, Status
+from workers.engine.slots import Found, Slots
+
+WORTH_WAITING = 32  # tokens; a shorter prefix is computed again rather than waited for
+GROWTH = 32  # cells kept free at admission for each running answer
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """A plan and whose chunks they are, in the same order."""
+
+    plan: Plan
+    sequences: tuple[Sequence, ...]
+
+
+class Rows:
+    """The rows of a step while it is planned."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.chunks: list[Chunk] = []
+        self.sequences: list[Sequence] = []
+
+    def add(self, sequence: Sequence, count: int) -> None:
+        """The next `count` tokens of a sequence."""
+        start = sequence.computed
+        tokens = sequence.tokens[start : start + count]
+        self.chunks.append(Chunk(sequence.slot, start, tokens, sequence.outputs(count)))
+        self.sequences.append(sequence)
+        self.total += count
+
+
+class Scheduler:
+    """Waiting and running sequences of all jobs."""
+
+    def __init__(
+        self, slots: Slots, *, most_running: int, batch_rows: int, prefill_budget: int
+    ) -> None:
+        self.waiting: list[Sequence] = []
+        self.running: list[Sequence] = []
+        self.cached_tokens = 0
+        self.preempted = 0
+        self._slots = slots
+        self._most_running = most_running
+        self._batch_rows = batch_rows
+        self._prefill_budget = prefill_budget
+        self._jobs: dict[int, Job] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to compute or to wait for."""
+        return bool(self.waiting or self.running)
+
+    def add(self, job: Job) -> None:
+        """A new job; its sequences wait."""
+        for sequence in job.sequences:
+            self._jobs[sequence.order] = job
+            if sequence.status is Status.WAITING:
+                insort(self.waiting, sequence, key=lambda one: one.rank)
+
+    def job(self, sequence: Sequence) -> Job:
+        """Whose choice a sequence is."""
+        return self._jobs[sequence.order]
+
+    def schedule(self) -> Schedule:
+        """The next step. Jobs that had to give way have left when it returns."""
+        self.cached_tokens = self.preempted = 0
+        self._admit()
+        rows = Rows()
+        self._add_decoding(rows)
+        self._add_prefill(rows)
+        for sequence in rows.sequences:
+            self.job(sequence).admit()
+        plan = Plan(self._slots.take_edits(), tuple(rows.chunks))
+        return Schedule(plan, tuple(rows.sequences))
+
+    def advance(self, schedule: Schedule) -> None:
+        """The plan was computed."""
+        for sequence, chunk in zip(schedule.sequences, schedule.plan.chunks, strict=True):
+            self._slots.grow(sequence.slot, len(chunk.tokens))
+            sequence.advance(len(chunk.tokens))
+
+    def fork(self, leader: Sequence) -> list[Sequence]:
+        """The leader's prompt is computed: its fresh siblings go on from there, in the slots that
+        are left. The others wait for a slot and prefill what is not cached then."""
+        forked = []
+        for sequence in self.job(leader).sequences:
+            fresh = sequence.status is Status.WAITING and not sequence.generated
+            if not fresh or self._slots.live >= self._most_running:
+                continue
+            if (slot := self._slots.fork(leader.slot)) is not None:
+                self._run(sequence)
+                sequence.fork_from(leader, slot)
+                forked.append(sequence)
+        return forked
+
+    def relieve(self) -> None:
+        """The device found no cells although the count said so: drop cached prefixes, all of them,
+        or let somebody give way."""
+        if not self._slots.drop_idle():
+            self._yield_one()
+
+    def sweep(self) -> None:
+        """Free what finished sequences hold."""
+        for sequence in [one for one in self.running if one.status is Status.DONE]:
+            self._vacate(sequence)
+        self.waiting = [one for one in self.waiting if one.status is not Status.DONE]
+        self._jobs = {order: job for order, job in self._jobs.items() if job.end is None}
+
+    def _admit(self) -> None:
+        for sequence in list(self.waiting):
+            if sequence.status is Status.DONE:
+                continue
+            found = self._slots.find(sequence.tokens, limit=sequence.shareable)
+            if self._has_a_leader(sequence) or self._should_wait(sequence, found):
+                continue
+            if not self._place(sequence, found):
+                return
+
+    def _has_a_leader(self, sequence: Sequence) -> bool:
+        """Whether another choice of its job computes the prompt for it."""
+        leader = self.job(sequence).sequences[0]
+        return (
+            leader is not sequence
+            and not leader.generated
+            and not sequence.generated
+            and leader.status in (Status.WAITING, Status.PREFILL)
+        )
+
+    def _should_wait(self, sequence: Sequence, found: Found) -> bool:
+        """Whether somebody will soon have computed more of its tokens; never for a batch job."""
+        if found.coming <= found.length or found.coming < WORTH_WAITING:
+            return False
+        holder = next((one for one in self.running if one.slot == found.holder), None)
+        return holder is not None and (sequence.lane == "batch" or holder.lane != "batch")
+
+    def _place(self, sequence: Sequence, found: Found) -> bool:
+        """Give it a slot, at the cost of batch jobs if it is interactive. False: later."""
+        while (slot := self._claim(sequence, found)) is None:
+            youngest = max(self.running, key=lambda one: one.rank, default=None)
+            if sequence.lane == "batch" or youngest is None or youngest.lane != "batch":
+                return self._give_up(sequence)
+            self._preempt(youngest)
+            found = self._slots.find(sequence.tokens, limit=sequence.shareable)
+        self.cached_tokens += found.length
+        self._run(sequence)
+        sequence.begin(slot, cached=found.length)
+        return True
+
+    def _claim(self, sequence: Sequence, found: Found) -> int | None:
+        if self._slots.live >= self._most_running:
+            return None
+        spare = sum(one.remaining + GROWTH for one in self.running)
+        return self._slots.claim(sequence.tokens, found, spare=spare)
+
+    def _give_up(self, sequence: Sequence) -> bool:
+        """It cannot start now; if nobody runs, it never can."""
+        if not self.running:
+            self.job(sequence).leave("failed", error="the prompt needs more cells than there are")
+        return not self.running
+
+    def _run(self, sequence: Sequence) -> None:
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
+
+    def _add_decoding(self, rows: Rows) -> None:
+        while decoding := [one for one in self.running if one.status is Status.DECODE]:
+            if self._slots.make_room(len(decoding)) >= len(decoding):
+                break
+            self._yield_one()
+        for sequence in decoding:
+            rows.add(sequence, 1)
+
+    def _add_prefill(self, rows: Rows) -> None:
+        prefill = [one for one in self.running if one.status is Status.PREFILL]
+        budget = min(self._prefill_budget, self._batch_rows - rows.total)
+        for sequence in sorted(prefill, key=lambda one: one.rank):
+            want = min(sequence.remaining, budget)
+            count = min(want, self._slots.make_room(rows.total + want) - rows.total)
+            if count > 0:
+                rows.add(sequence, count)
+                budget -= count
+        if prefill and not rows.total:
+            self._yield_one()
+
+    def _yield_one(self) -> None:
+        """Somebody gives cells back: the youngest job leaves with its tokens; of a job alone the
+        youngest choice waits; a sequence alone is over."""
+        youngest = max(self.running, key=lambda one: one.rank)
+        job = self.job(youngest)
+        if any(one.order != youngest.order for one in self.running):
+            self._preempt(youngest)
+        elif len(self.running) > 1:
+            self._vacate(youngest)
+            youngest.requeue()
+            insort(self.waiting, youngest, key=lambda one: one.rank)
+        else:
+            job.run_out(youngest)
+            self._vacate(youngest)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        job = self.job(sequence)
+        job.leave("preempted")
+        self.preempted += 1
+        for one in [one for one in self.running if one.order == sequence.order]:
+            self._vacate(one)
+
+    def _vacate(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._slots.retire(sequence.slot, sequence.tokens)

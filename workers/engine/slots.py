@@ -1,0 +1,177 @@
+"""Sequence ids, the KV cells behind them, and the prefixes that finished sequences leave. Pure.
+
+A slot is free (no cells), live (a sequence computes in it) or idle (a cached prefix, until its id
+or its cells are needed; least recently used first). What has to happen to the memory is kept as
+edits for the next plan. Where memory cannot be cut, an idle slot is reused whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import msgspec
+
+from workers.engine.cells import Cells
+from workers.engine.plan import Copy, Cut, Edit
+from workers.engine.prefixes import Prefixes
+
+
+class Found(msgspec.Struct, frozen=True):
+    """The longest shared prefix: `length` computed tokens in slot `source` (-1: none), and
+    `coming`, what slot `holder` will have computed when its prefill is done."""
+
+    source: int = -1
+    length: int = 0
+    holder: int = -1
+    coming: int = 0
+
+
+class Slots:
+    """Who owns which sequence id and which cells."""
+
+    def __init__(self, *, sequence_ids: int, cells: int, idle_cells: int, can_cut: bool) -> None:
+        self._cells = Cells(cells=cells, slots=sequence_ids)
+        self._prefixes = Prefixes()
+        self._free = list(range(sequence_ids - 1, -1, -1))
+        self._idle: OrderedDict[int, None] = OrderedDict()
+        self._live: set[int] = set()
+        self._most_idle_cells = idle_cells
+        self._can_cut = can_cut
+        self._edits: list[Edit] = []
+
+    @property
+    def used(self) -> int:
+        """Cells in use, cached ones too."""
+        return self._cells.used
+
+    @property
+    def live(self) -> int:
+        """Slots in which sequences compute."""
+        return len(self._live)
+
+    def find(self, tokens: Sequence[int], *, limit: int) -> Found:
+        """The best prefix of `tokens` that other slots have or will have, at most `limit` long."""
+        best = Found()
+        for depth, slots in self._prefixes.path(tokens[:limit]):
+            for slot in slots:
+                best = self._better(best, slot, depth)
+        return best
+
+    def _better(self, best: Found, slot: int, depth: int) -> Found:
+        has = self._cells.length(slot)
+        if not self._can_cut and (slot in self._live or has != depth):
+            return best
+        source, length, holder, coming = best.source, best.length, best.holder, best.coming
+        if depth > coming:
+            holder, coming = slot, depth
+        have = min(depth, has)
+        if have > length or (have == length > 0 and self._whole(slot, have)):
+            source, length = slot, have
+        return Found(source, length, holder, coming)
+
+    def _whole(self, slot: int, length: int) -> bool:
+        return slot in self._idle and self._cells.length(slot) == length
+
+    def claim(self, tokens: Sequence[int], found: Found, *, spare: int) -> int | None:
+        """A live slot that shares `found` and has cells to come for all `tokens`, leaving `spare`
+        cells to other live slots. None: not now."""
+        shared_live = self._cells.live_part(found.source, found.length) if found.length else 0
+        if self._cells.live + len(tokens) - shared_live + spare > self._cells.total:
+            return None
+        if self._whole(found.source, found.length):
+            slot = found.source
+            del self._idle[slot]
+            self._prefixes.remove(slot)
+            self._wake(slot)
+        elif (fresh := self._fresh_id(keep=found.source)) is not None:
+            slot = fresh
+            self._wake(slot)
+            self._share(found.source, slot, found.length)
+        else:
+            return None
+        self._prefixes.insert(slot, tokens)
+        return slot
+
+    def fork(self, source: int) -> int | None:
+        """A live slot that shares all of a live slot; None: no id is free."""
+        slot = self._fresh_id(keep=source)
+        if slot is None:
+            return None
+        self._wake(slot)
+        self._share(source, slot, self._cells.length(source))
+        self._prefixes.insert(slot, self._prefixes.tokens(source))
+        return slot
+
+    def grow(self, slot: int, count: int) -> None:
+        """`count` tokens were computed in a slot; make_room came before."""
+        self._cells.grow(slot, count)
+
+    def make_room(self, count: int) -> int:
+        """Drop cached prefixes until `count` cells are free or none is left; how many are free."""
+        while self._cells.free < count and self._idle:
+            self._evict(next(iter(self._idle)))
+        return self._cells.free
+
+    def drop_idle(self) -> bool:
+        """Drop every cached prefix; whether there were any."""
+        dropped = bool(self._idle)
+        while self._idle:
+            self._evict(next(iter(self._idle)))
+        return dropped
+
+    def retire(self, slot: int, tokens: Sequence[int]) -> None:
+        """The sequence is over; what it computed of `tokens` stays as a cached prefix."""
+        self._live.discard(slot)
+        self._cells.rest(slot)
+        self._prefixes.remove(slot)
+        self._idle[slot] = None
+        self._prefixes.insert(slot, tokens[: self._cells.length(slot)])
+        if not self._cells.length(slot):
+            self._evict(slot)
+        while self._idle and self._cells.idle > self._most_idle_cells:
+            self._evict(next(iter(self._idle)))
+
+    def take_edits(self) -> tuple[Edit, ...]:
+        """What must happen to the memory before the next rows are computed."""
+        edits = tuple(self._edits)
+        self._edits.clear()
+        return edits
+
+    def check(self) -> None:
+        """Every id is free, live or idle, and all counts are right. Raises AssertionError."""
+        ids = [*self._free, *self._idle, *self._live]
+        assert len(ids) == len(set(ids)), "a slot is in two states"
+        assert all(not self._cells.length(slot) for slot in self._free), "a free slot holds cells"
+        assert all(self._cells.length(slot) for slot in self._idle), "an idle slot holds nothing"
+        assert self._cells.idle <= self._most_idle_cells, "too many cells are kept"
+        self._cells.check()
+        self._prefixes.check()
+
+    def _wake(self, slot: int) -> None:
+        self._live.add(slot)
+        self._cells.wake(slot)
+
+    def _share(self, source: int, target: int, length: int) -> None:
+        if not length:
+            return
+        if source in self._idle:
+            self._idle.move_to_end(source)
+        self._cells.share(source, target, length)
+        self._edits.append(Copy(source, target, length))
+
+    def _fresh_id(self, *, keep: int) -> int | None:
+        """A free id; the oldest cached prefix but `keep` makes way if it must."""
+        if not self._free:
+            oldest = next((slot for slot in self._idle if slot != keep), None)
+            if oldest is None:
+                return None
+            self._evict(oldest)
+        return self._free.pop()
+
+    def _evict(self, slot: int) -> None:
+        del self._idle[slot]
+        self._prefixes.remove(slot)
+        self._cells.clear(slot)
+        self._free.append(slot)
+        self._edits.append(Cut(slot, 0))

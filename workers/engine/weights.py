@@ -1,0 +1,75 @@
+"""A loaded model file: shared by its contexts, and by whoever tokenises. Opened and freed here."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import structlog
+
+from workers.models.vocab import Vocab
+
+log = structlog.get_logger()
+
+ERROR = 4  # ggml's log level
+
+
+class BadModel(ValueError):
+    """A file that llama.cpp cannot load or that cannot generate; the message says which and why."""
+
+
+class Weights:
+    """A llama_model and what decides how its memory may be treated. `pointer` is llama.cpp's."""
+
+    def __init__(self, pointer: Any, path: Path) -> None:
+        self.pointer = pointer
+        self.path = path
+        self.vocab = Vocab(pointer)
+        self.trained_context: int = llama_cpp.llama_model_n_ctx_train(pointer)
+        self.recurrent = bool(
+            llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer)
+        )
+        self.window: int = llama_cpp.llama_model_n_swa(pointer)
+
+    @property
+    def can_cut(self) -> bool:
+        """Whether a sequence's memory may be shortened and shared in part."""
+        return not self.recurrent and not self.window
+
+    @property
+    def generates(self) -> bool:
+        """Whether it is a decoder that can say one token after another."""
+        return (
+            llama_cpp.llama_model_has_decoder(self.pointer)
+            and not llama_cpp.llama_model_has_encoder(self.pointer)
+            and not llama_cpp.llama_model_is_diffusion(self.pointer)
+        )
+
+
+@contextmanager
+def open_weights(path: str | Path, *, gpu_layers: int = -1) -> Iterator[Weights]:
+    """Load a GGUF; `gpu_layers` -1 = all that fit a GPU, if there is one. Raises BadModel."""
+    path = Path(path)
+    if not path.is_file():
+        raise BadModel(f"there is no model file {path}")
+    llama_cpp.llama_log_set(_hear_library, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = gpu_layers
+    pointer = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    if pointer is None:
+        raise BadModel(f"llama.cpp cannot load {path}; its own words are in the log")
+    try:
+        yield Weights(pointer, path)
+    finally:
+        llama_cpp.llama_model_free(pointer)
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _hear_library(level: int, text: bytes, _: ctypes.c_void_p) -> None:
+    if level == ERROR:
+        log.error("llama.said", text=text.decode("utf-8", "replace").strip())
