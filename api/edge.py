@@ -21,12 +21,18 @@ log = structlog.get_logger()
 PREFIX = re.compile(r"^/exp/vDD[^/]*(?=/|$)")
 SLASHES = re.compile(r"/{2,}")
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+REQUEST_ID_KEY = "caravan.request_id"
 HEADERS = "caravan.headers"  # in the scope: response headers that handlers add
 
 
 def respond_with(scope: Any, headers: dict[str, str]) -> None:
     """Add headers to whatever response this request gets."""
     scope.setdefault(HEADERS, {}).update(headers)
+
+
+def request_id(scope: Any) -> str:
+    """This request's id, for dialects that send it under another name too."""
+    return str(scope[REQUEST_ID_KEY])
 
 
 def clean_path(path: str) -> str:
@@ -57,13 +63,19 @@ class _Exchange:
     """One request and its response, as they pass."""
 
     def __init__(self, scope: Any, send: Send) -> None:
-        self.request_id = _request_id(scope)
+        self.request_id = _given_or_new(scope)
         path = clean_path(scope["path"])
         self._head = scope["method"] == "HEAD"
         self._began_s = time.monotonic()
         self._method, self._path, self._status = scope["method"], path, 0
         self._send = send
-        self.scope: Any = {**scope, "path": path, "raw_path": path.encode(), HEADERS: {}}
+        self.scope: Any = {
+            **scope,
+            "path": path,
+            "raw_path": path.encode(),
+            HEADERS: {},
+            REQUEST_ID_KEY: self.request_id,
+        }
         if self._head:
             self.scope["method"] = "GET"
 
@@ -88,7 +100,7 @@ class _Exchange:
         )
 
 
-def _request_id(scope: Any) -> str:
+def _given_or_new(scope: Any) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
             return str(value.decode("ascii"))

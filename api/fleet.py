@@ -6,7 +6,8 @@ import time
 
 from redis.asyncio import Redis
 
-from shared import presence
+from shared import presence, refs
+from shared.errors import UnknownModel
 from shared.presence import ModelCard, WorkerCard
 
 FRESH_S = 1.0
@@ -46,6 +47,22 @@ class Fleet:
         """Every model there is, by ref."""
         return await presence.catalog(self._redis)
 
+    async def find(self, name: str) -> ModelCard:
+        """A model by its name in any form, an alias or its ID. Raises UnknownModel."""
+        ref = refs.normalize(name)
+        if card := await self.model(ref):
+            return card
+        for card in (await self.catalog()).values():
+            if ref in card.aliases or _is(card, name):
+                return card
+        raise UnknownModel.of(name)
+
     async def model(self, ref: str) -> ModelCard | None:
         """One model by its normalised name, None when there is none."""
         return await presence.model(self._redis, ref)
+
+
+def _is(card: ModelCard, name: str) -> bool:
+    digest = card.digest.removeprefix("sha256:")
+    wanted = name.rpartition("@")[2].removeprefix("sha256:")
+    return bool(digest) and refs.is_id(wanted) and digest.startswith(wanted)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import anyio
+import msgspec
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -24,7 +25,14 @@ from api.faults import HTTPRequest
 from api.fleet import Fleet
 from api.inbox import Inbox, Mailbox
 from api.metrics import Metrics
-from shared.errors import CaravanError, Internal, QueueDown, QueueFull, Unavailable
+from shared.errors import (
+    CaravanError,
+    Internal,
+    QueueDown,
+    QueueFull,
+    Unavailable,
+    UnknownModel,
+)
 from shared.events import (
     ChoiceEnd,
     Event,
@@ -243,7 +251,7 @@ class Service:
         box = await self.inbox.open(request.id)
         self._jobs.add(request.id)
         try:
-            ticket = await self._enqueue(request)
+            request, ticket = await self._enqueue_by_any_name(request)
         except BaseException as error:
             self.inbox.close(request.id)
             self._jobs.discard(request.id)
@@ -278,6 +286,18 @@ class Service:
         """Wait a little for cancels under way, so that Redis hears them."""
         if self._cancels:
             await asyncio.wait(self._cancels, timeout=CLOSE_WAIT_S)
+
+    async def _enqueue_by_any_name(self, request: Request) -> tuple[Request, Ticket]:
+        """The catalog is asked for aliases and IDs only where the name itself is not known."""
+        try:
+            return request, await self._enqueue(request)
+        except UnknownModel:
+            try:
+                card = await self.fleet.find(request.model)
+            except (RedisError, OSError) as error:
+                raise QueueDown from error
+            request = msgspec.structs.replace(request, model=card.ref)
+            return request, await self._enqueue(request)
 
     async def _enqueue(self, request: Request) -> Ticket:
         settings = self.settings

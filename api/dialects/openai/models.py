@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from api.dialects.openai import answers as wire
-from api.fleet import Fleet
-from shared import refs
-from shared.errors import UnknownModel
 from shared.presence import ModelCard
 
 UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
@@ -34,23 +31,6 @@ def shown(card: ModelCard) -> wire.Model:
             size=_short(card.size, SIZES, "B"),
         ),
     )
-
-
-async def find(fleet: Fleet, name: str) -> ModelCard:
-    """A model by its name in any form, an alias or its ID. Raises UnknownModel."""
-    ref = refs.normalize(name)
-    if card := await fleet.model(ref):
-        return card
-    for card in (await fleet.catalog()).values():
-        if ref in card.aliases or _is(card, name):
-            return card
-    raise UnknownModel.of(name)
-
-
-def _is(card: ModelCard, name: str) -> bool:
-    digest = card.digest.removeprefix("sha256:")
-    wanted = name.rpartition("@")[2].removeprefix("sha256:")
-    return bool(digest) and refs.is_id(wanted) and digest.startswith(wanted)
 
 
 def _short(number: int, units: Iterable[tuple[int, str]], rest: str) -> str:

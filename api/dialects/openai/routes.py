@@ -53,7 +53,7 @@ async def list_models(request: HTTPRequest) -> Response[bytes]:
 @get("/models/{name:path}")
 async def get_model(request: HTTPRequest, name: str) -> Response[bytes]:
     """One model, by any of its names."""
-    card = await models.find(service_of(request).fleet, name.removeprefix("/"))
+    card = await service_of(request).fleet.find(name.removeprefix("/"))
     return Response(render.encode(models.shown(card)), media_type=JSON)
 
 
