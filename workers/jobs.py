@@ -26,7 +26,7 @@ from workers.served import Served
 
 if TYPE_CHECKING:
     from workers.claim import LeasedWorker
-    from workers.prompt.prepare import Prepared
+    from workers.prompt.plan import Prepared
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ async def run(ctx: dict[str, Any], payload: bytes) -> None:
     worker: LeasedWorker = ctx["worker"]
     run = worker.runs[ctx["job_id"]]
     try:
-        await _serve(worker, run, payload)
+        await _serve(worker, run, payload, enqueued_s=ctx["enqueue_time"].timestamp())
     except CaravanError as error:
         run.fail(error)
     except codec.BadPayload as error:
@@ -61,10 +61,10 @@ async def abandon(worker: LeasedWorker, run: Run) -> None:
     await settle(worker, run)
 
 
-async def _serve(worker: LeasedWorker, run: Run, payload: bytes) -> None:
+async def _serve(worker: LeasedWorker, run: Run, payload: bytes, *, enqueued_s: float) -> None:
     frames = await _journal(worker, run)
     request = codec.decode_request(payload)
-    run.tenant = request.tenant
+    run.tenant, run.enqueued_s = request.tenant, enqueued_s
     match run.claim.verdict:
         case Verdict.CRASHED:
             raise WorkerCrashed("this request took its worker down more than once; it is given up")
@@ -99,16 +99,16 @@ async def _dispatch(served: Served, run: Run, request: Request, frames: list[Fra
 
 
 async def _tokenize(served: Served, run: Run, request: Tokenize) -> None:
-    ids = await asyncio.to_thread(served.text.tokenize, request)
+    ids = await asyncio.to_thread(served.text.tokenize, request, enqueued_s=run.enqueued_s)
     run.say(Tokens(ids=ids, pieces=tuple(served.text.piece(token) for token in ids)))
     run.end(Finished(usage=Usage(prompt_tokens=len(ids))))
 
 
 async def _generate(served: Served, run: Run, request: Generate, frames: list[Frame]) -> None:
-    prepared = await asyncio.to_thread(served.text.prepare, request)
+    prepared = await asyncio.to_thread(served.text.prepare, request, enqueued_s=run.enqueued_s)
     wanted = sequence_request(run, request, prepared, frames, context=served.context)
     if not frames:
-        run.say(Started(prompt_tokens=len(prepared.tokens), worker=served.metrics.worker))
+        run.say(Started(prompt_tokens=len(prepared.prompt), worker=served.metrics.worker))
     if run.stopped:  # its client left while the prompt was prepared
         run.end(Finished())
         return
@@ -120,13 +120,13 @@ def sequence_request(
     run: Run, request: Generate, prepared: Prepared, frames: list[Frame], *, context: int
 ) -> SequenceRequest:
     """What the engine is asked. Raises ContextTooLong when not even one token fits."""
-    room = context - len(prepared.tokens)
+    room = context - len(prepared.prompt)
     if room < 1:
-        raise ContextTooLong.of(prompt_tokens=len(prepared.tokens), context=context)
+        raise ContextTooLong.of(prompt_tokens=len(prepared.prompt), context=context)
     resumed = journaled_tokens(frames, choices=request.choices) if frames else ()
     return SequenceRequest(
         key=run.key,
-        prompt=prepared.tokens,
+        prompt=prepared.prompt,
         resumed=resumed,
         max_tokens=min(room, request.max_tokens or room),
         pipeline=prepared.pipeline,
@@ -136,7 +136,7 @@ def sequence_request(
         min_tokens=request.min_tokens,
         ignore_eos=request.ignore_eos,
         logprobs=request.logprobs,
-        mask=prepared.mask,
+        mask=getattr(prepared, "mask", None),
         lane=request.lane,
     )
 

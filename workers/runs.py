@@ -26,6 +26,7 @@ class Run:
         self.key = f"{claim.job}:{claim.epoch}"
         self.number = 1
         self.tenant = "open"
+        self.enqueued_s = 0.0
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.claimed_s = time.monotonic()
         self.written_s = self.claimed_s

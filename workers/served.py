@@ -18,18 +18,19 @@ from workers.publisher import Publisher
 from workers.runs import Run
 
 if TYPE_CHECKING:
-    from workers.prompt.prepare import Prepared
+    from workers.prompt.plan import Prepared
 
 log = structlog.get_logger()
 
 
 class TextSide(Protocol):
-    """What a model knows of text: see workers/prompt/prepare.py."""
+    """What a model knows of text: see workers/load.py."""
 
-    def prepare(self, request: Generate) -> Prepared:
-        """Prompt tokens and pipelines of a request. Raises shared.errors for bad input."""
+    def prepare(self, request: Generate, *, enqueued_s: float) -> Prepared:
+        """Prompt tokens and pipelines; `enqueued_s` is the date templates may show. Raises
+        shared.errors for bad input."""
 
-    def tokenize(self, request: Tokenize) -> tuple[int, ...]:
+    def tokenize(self, request: Tokenize, *, enqueued_s: float) -> tuple[int, ...]:
         """Token ids of a text or a rendered conversation."""
 
     def detokenize(self, tokens: tuple[int, ...]) -> str:

@@ -33,14 +33,15 @@ class Words:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    def prepare(self, request: Generate) -> SimpleNamespace:
+    def prepare(self, request: Generate, *, enqueued_s: float) -> SimpleNamespace:
+        assert enqueued_s > 0
         assert isinstance(request.input, Prompt)
         text = request.input.text or ""
         if text == "bug":
             raise ZeroDivisionError(text)
-        return SimpleNamespace(tokens=tuple(map(ord, text)), pipeline=None, mask=None)
+        return SimpleNamespace(prompt=tuple(map(ord, text)), pipeline=None, mask=None)
 
-    def tokenize(self, request: Tokenize) -> tuple[int, ...]:
+    def tokenize(self, request: Tokenize, *, enqueued_s: float) -> tuple[int, ...]:
         assert isinstance(request.input, Prompt)
         return tuple(map(ord, request.input.text or ""))
 

@@ -78,7 +78,7 @@ class VectorContext:
         together. Raises EngineError."""
         if self._memory:
             llama_cpp.llama_memory_clear(self._memory, True)
-        chunks = [Chunk(slot, 0, tokens, True) for slot, tokens in enumerate(sequences)]
+        chunks = [Chunk(slot, 0, tokens, len(tokens)) for slot, tokens in enumerate(sequences)]
         status = llama_cpp.llama_decode(self._context, self._batch.fill(chunks))
         if status:
             raise EngineError(f"llama_decode answered {status}")
