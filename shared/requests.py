@@ -157,13 +157,17 @@ class Rerank(msgspec.Struct, frozen=True, kw_only=True, tag="rerank"):
 
 
 class Tokenize(msgspec.Struct, frozen=True, kw_only=True, tag="tokenize"):
-    """Token ids of a text, or of a conversation as the model's template renders it."""
+    """Token ids of a text, or of a conversation as the model's template renders it.
+
+    Of an empty text: the way to have a model loaded, and kept for `keep_alive_s`.
+    """
 
     id: str
     model: str
     input: Chat | Prompt
     add_special: bool = True
     parse_special: bool = True
+    keep_alive_s: float | None = None
     lane: Lane = "interactive"
     tenant: str = "open"
 

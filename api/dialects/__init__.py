@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from api.dialects.anthropic.routes import ANTHROPIC
 from api.dialects.dialect import Dialect
 from api.dialects.dmr.routes import DMR
+from api.dialects.ollama.routes import OLLAMA
 from api.dialects.openai.routes import OPENAI
 
-DIALECTS: tuple[Dialect, ...] = (OPENAI, DMR)
+DIALECTS: tuple[Dialect, ...] = (OPENAI, ANTHROPIC, OLLAMA, DMR)
 ROUTERS = tuple(router for dialect in DIALECTS for router in dialect.routers)
 
 

@@ -1,0 +1,97 @@
+"""Where Anthropic's clients knock: /anthropic/v1, /v1, /engines/v1, /engines/llama.cpp/v1.
+
+The lists of models at /v1/models are OpenAI's; a client that sends `anthropic-version` there
+is answered by `list_models` and `get_model` of this file.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath
+
+from api import body, streaming
+from api.dialects.anthropic import answers, models, parse, render
+from api.dialects.anthropic.errors import respond
+from api.dialects.anthropic.types import CountTokens, MessageCreate
+from api.dialects.dialect import Dialect
+from api.dialects.openai.routes import known_backend
+from api.edge import request_id, respond_with
+from api.faults import HTTPRequest
+from api.service import new_id, service_of
+
+JSON = "application/json"
+PING = render.frame(answers.Ping())
+SHARED = ("/v1", "/engines/v1", "/engines/{backend:str}/v1")
+
+_message = msgspec.json.Decoder(MessageCreate)
+_count = msgspec.json.Decoder(CountTokens)
+_encode = msgspec.json.Encoder().encode
+
+
+def waiting(position: int, eta_s: float | None) -> bytes:
+    """What a client hears while its job is queued: the place as a comment, and a ping."""
+    return streaming.queued_comment(position, eta_s) + PING
+
+
+@post("/messages", status_code=200)
+async def messages(request: HTTPRequest) -> Response[bytes]:
+    """An answer to a conversation, whole or as a stream of events."""
+    wire = await body.read(request, _message)
+    asked = parse.generate(wire, job=new_id("msg_"))
+    marks, hides = parse.marks_cache(wire), parse.hides_thinking(wire)
+    service = service_of(request)
+    if wire.stream:
+        stream = render.Stream(
+            id=asked.id, model=wire.model, marks_cache=marks, hides_thinking=hides
+        )
+        return await streaming.sse(request, service, asked, stream, ping=PING, waiting=waiting)
+    done = await streaming.whole(request, service, asked)
+    answer = render.message(done, model=wire.model, marks_cache=marks, hides_thinking=hides)
+    return Response(_encode(answer), media_type=JSON)
+
+
+@post("/messages/count_tokens", status_code=200)
+async def count_tokens(request: HTTPRequest) -> Response[bytes]:
+    """How many tokens a conversation is, by the model's own template and vocabulary."""
+    wire = await body.read(request, _count)
+    asked = parse.tokenize(wire, job=new_id("count_"))
+    done = await streaming.whole(request, service_of(request), asked)
+    tokens = len(done.tokens.ids) if done.tokens else 0
+    return Response(_encode(answers.TokenCount(input_tokens=tokens)), media_type=JSON)
+
+
+async def list_models(request: HTTPRequest) -> Response[bytes]:
+    """Every model in the catalog, a page of them."""
+    page = models.page_of(request.query_params)
+    cards = await service_of(request).fleet.catalog()
+    return Response(_encode(models.listed(tuple(cards.values()), page)), media_type=JSON)
+
+
+async def get_model(request: HTTPRequest, name: FromPath[str]) -> Response[bytes]:
+    """One model, by any of its names."""
+    card = await service_of(request).fleet.find(name.removeprefix("/"))
+    return Response(_encode(models.shown(card)), media_type=JSON)
+
+
+async def name_request(request: HTTPRequest) -> None:
+    """The vendor's own header for the request's id, on answers and errors alike."""
+    respond_with(request.scope, {"request-id": request_id(request.scope)})
+
+
+ANTHROPIC = Dialect(
+    paths=("/anthropic", "/v1/messages", "/engines/v1/messages", "/engines/llama.cpp/v1/messages"),
+    respond=respond,
+)
+ANTHROPIC.mount(
+    "/anthropic/v1",
+    [messages, count_tokens, get("/models")(list_models), get("/models/{name:path}")(get_model)],
+    before_request=name_request,
+)
+for prefix in SHARED:
+    ANTHROPIC.mount(
+        prefix,
+        [messages, count_tokens],
+        before_request=name_request,
+        guards=[known_backend] if "{backend" in prefix else None,
+    )

@@ -1,0 +1,34 @@
+"""Ollama's errors: a status and one sentence."""
+
+from __future__ import annotations
+
+import msgspec
+from litestar import Response
+
+from api.dialects.ollama import answers
+from api.faults import headers_of, status_of
+from shared.errors import CaravanError
+
+_encode = msgspec.json.Encoder().encode
+
+
+def body(error: CaravanError) -> answers.Error:
+    """The JSON body, or the line that ends a stream."""
+    return answers.Error(error=error.message)
+
+
+def respond(error: CaravanError) -> Response[bytes]:
+    """The whole response."""
+    return Response(
+        _encode(body(error)),
+        status_code=status_of(error),
+        headers=headers_of(error),
+        media_type="application/json",
+    )
+
+
+def not_here(why: str) -> Response[bytes]:
+    """For what Ollama serves and Caravan does not: 501, with the reason."""
+    return Response(
+        _encode(answers.Error(error=why)), status_code=501, media_type="application/json"
+    )
