@@ -33,9 +33,8 @@ def create_app(settings: Settings, redis: Redis) -> Application:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with service.inbox.running():
+        async with service.running():
             yield
-            await service.close()
 
     litestar = Litestar(
         route_handlers=[*ROUTERS, health.router(DIALECTS[0].respond)],

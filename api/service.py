@@ -11,6 +11,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -282,10 +283,13 @@ class Service:
         self._jobs.discard(job.id)
         return known
 
-    async def close(self) -> None:
-        """Wait a little for cancels under way, so that Redis hears them."""
-        if self._cancels:
-            await asyncio.wait(self._cancels, timeout=CLOSE_WAIT_S)
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Hear frames while inside; at the end wait a little for cancels that are under way."""
+        async with self.inbox.running():
+            yield
+            if self._cancels:
+                await asyncio.wait(self._cancels, timeout=CLOSE_WAIT_S)
 
     async def _enqueue_by_any_name(self, request: Request) -> tuple[Request, Ticket]:
         """The catalog is asked for aliases and IDs only where the name itself is not known."""

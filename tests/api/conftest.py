@@ -38,7 +38,7 @@ async def app(
 ) -> AsyncIterator[Application]:
     """The application, running."""
     app = create_app(settings, fake_redis)
-    async with app.litestar.lifespan():
+    async with app.service.running():
         yield app
 
 

@@ -74,6 +74,7 @@ class Held:
             await self._queue.redis.xadd(
                 keys.journal(self.claim.job), {"f": emit.frame}, id=f"{emit.number}-0"
             )
+            await self._queue.redis.expire(keys.journal(self.claim.job), keys.JOB_TTL_S)
             return Written.OK
         if isinstance(events[-1], Finished | Failed):
             ending = Ending(

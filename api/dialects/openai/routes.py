@@ -8,6 +8,7 @@ import msgspec
 from litestar import Response, get, post
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath
 
 from api import body, streaming
 from api.dialects.dialect import Dialect
@@ -51,7 +52,7 @@ async def list_models(request: HTTPRequest) -> Response[bytes]:
 
 
 @get("/models/{name:path}")
-async def get_model(request: HTTPRequest, name: str) -> Response[bytes]:
+async def get_model(request: HTTPRequest, name: FromPath[str]) -> Response[bytes]:
     """One model, by any of its names."""
     card = await service_of(request).fleet.find(name.removeprefix("/"))
     return Response(render.encode(models.shown(card)), media_type=JSON)
