@@ -108,6 +108,11 @@ class Engine:
         began_s = self._began_s
         return time.monotonic() - began_s if began_s else 0.0
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to compute. For the engine's own thread."""
+        return self._scheduler.busy
+
     def step(self) -> None:
         """Take commands, plan, decode, sample, deliver. Does not wait for work."""
         self._began_s = time.monotonic()
@@ -125,7 +130,7 @@ class Engine:
     def _run(self) -> None:
         try:
             while not self._closing:
-                if not self._scheduler.busy:
+                if not self.busy:
                     self._obey(self._commands.get())
                 self.step()
             self._end_all("preempted")

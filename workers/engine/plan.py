@@ -52,20 +52,6 @@ class EngineError(RuntimeError):
     """The engine cannot go on: the library refused a batch or the device failed."""
 
 
-class TokenMask(Protocol):
-    """What one choice may say next, by a grammar. Used by the engine's thread only."""
-
-    def apply(self, logits: Logits) -> None:
-        """Write -inf over every token that may not come next."""
-
-    def accept(self, token: int) -> None:
-        """`token` was chosen. Raises if the grammar forbids it."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the text is complete and nothing may follow."""
-
-
 class Sampler(Protocol):
     """Draws one choice's tokens."""
 

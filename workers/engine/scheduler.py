@@ -80,6 +80,7 @@ class Scheduler:
     def schedule(self) -> Schedule:
         """The next step. Jobs that had to give way have left when it returns."""
         self.cached_tokens = self.preempted = 0
+        self.sweep()
         self._admit()
         rows = Rows()
         self._add_decoding(rows)
@@ -187,16 +188,26 @@ class Scheduler:
             rows.add(sequence, 1)
 
     def _add_prefill(self, rows: Rows) -> None:
+        """The first in line has half the budget for sure, the shortest prompts the rest: a short
+        question is not kept waiting by a long document, nor the document by many questions."""
         prefill = [one for one in self.running if one.status is Status.PREFILL]
+        if not prefill:
+            return
+        eldest = min(prefill, key=lambda one: one.rank)
         budget = min(self._prefill_budget, self._batch_rows - rows.total)
-        for sequence in sorted(prefill, key=lambda one: one.rank):
-            want = min(sequence.remaining, budget)
-            count = min(want, self._slots.make_room(rows.total + want) - rows.total)
+        kept = min(eldest.remaining, budget // 2)
+        prefill.sort(key=lambda one: (one.lane == "batch", one is eldest, one.remaining, one.rank))
+        for sequence in prefill:
+            kept = 0 if sequence is eldest else kept
+            count = self._room_for(rows, min(sequence.remaining, budget - kept))
             if count > 0:
                 rows.add(sequence, count)
                 budget -= count
-        if prefill and not rows.total:
+        if not rows.total:
             self._yield_one()
+
+    def _room_for(self, rows: Rows, count: int) -> int:
+        return min(count, self._slots.make_room(rows.total + count) - rows.total)
 
     def _yield_one(self) -> None:
         """Somebody gives cells back: the youngest job leaves with its tokens; of a job alone the
