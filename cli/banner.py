@@ -53,6 +53,8 @@ def show(settings: Settings, console: Console) -> None:
     url = url_of(settings.host, settings.port)
     rows = Table.grid(padding=(0, 2))
     rows.add_row("OpenAI SDKs", f"{url}/v1")
+    rows.add_row("Anthropic SDKs", url)
+    rows.add_row("Ollama clients", url)
     rows.add_row("Docker Model Runner", f"{url}/engines/v1")
     if settings.unix_socket:
         rows.add_row("Unix socket", settings.unix_socket)

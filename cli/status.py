@@ -12,12 +12,13 @@ import time
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
 from cli.problems import Problem
-from shared import presence
+from shared import presence, refs
 from shared.connection import open_redis
 from shared.presence import WorkerCard
 from shared.queue import Queue
@@ -58,11 +59,9 @@ def render(snapshot: Snapshot) -> RenderableType:
 
 def workers_table(snapshot: Snapshot) -> Table:
     """A row for each model of each worker; a worker without models has a row too."""
-    table = Table(title="Workers", title_justify="left")
-    for heading in ("worker", "device", "up", "model", "state"):
-        table.add_column(heading)
-    for heading in ("slots", "cells", "waiting", "tokens/s"):
-        table.add_column(heading, justify="right")
+    table = new_table("Workers", ("worker", "device", "up", "model", "state"))
+    for heading in ("slots", "kv", "waiting", "tokens/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for card in snapshot.workers:
         up = duration((snapshot.taken_ms - card.started_ms) / 1000)
         start = [card.id, card.device, up]
@@ -71,10 +70,10 @@ def workers_table(snapshot: Snapshot) -> Table:
         for one in card.models:
             table.add_row(
                 *start,
-                one.model,
+                short(one.model),
                 "draining" if card.draining else one.state,
                 f"{one.slots_busy}/{one.slots}",
-                f"{one.cells_used}/{one.cells}",
+                f"{one.cells_used / one.cells:.0%}" if one.cells else "-",
                 str(one.waiting),
                 f"{one.tokens_per_s:.1f}",
             )
@@ -83,19 +82,31 @@ def workers_table(snapshot: Snapshot) -> Table:
 
 def queues_table(snapshot: Snapshot) -> Table:
     """A row for each model: what waits, what runs, how fast all its workers are together."""
-    table = Table(title="Queues", title_justify="left")
-    table.add_column("model")
+    table = new_table("Queues", ("model",))
     for heading in ("interactive", "batch", "running", "tokens/s"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for queue in snapshot.queues:
         table.add_row(
-            queue.model,
+            short(queue.model),
             str(queue.interactive),
             str(queue.batch),
             str(queue.running),
             f"{speed(snapshot, queue.model):.1f}",
         )
     return table
+
+
+def new_table(title: str, headings: tuple[str, ...]) -> Table:
+    """One that fits a terminal of 80 columns: no frame, long names go on in the next line."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def short(ref: str) -> str:
+    """A model's name without the tag everybody means."""
+    return ref.removesuffix(f":{refs.DEFAULT_TAG}")
 
 
 def speed(snapshot: Snapshot, model: str) -> float:

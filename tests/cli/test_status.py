@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,9 @@ CARD = WorkerCard(
     device="CPU",
     started_ms=0,
     models=(
-        LoadedModel(model="ai/a:latest", slots=16, slots_busy=2, cells=100, tokens_per_s=60.5),
+        LoadedModel(
+            model="ai/a:latest", slots=16, slots_busy=2, cells=100, cells_used=7, tokens_per_s=60.5
+        ),
     ),
 )
 
@@ -37,9 +40,9 @@ def shown(snapshot: Snapshot) -> str:
 
 
 def cells(text: str, first: str) -> list[str]:
-    """The row that begins with `first`."""
-    [row] = [line for line in text.splitlines() if line.startswith(f"│ {first}")]
-    return [cell.strip() for cell in row.strip("│").split("│")]
+    """The row that begins with `first`; columns are two blanks apart."""
+    [row] = [line.strip() for line in text.splitlines() if line.strip().startswith(f"{first} ")]
+    return re.split(r"\s{2,}", row)
 
 
 async def enqueue(queue: Queue, *jobs: str) -> None:
@@ -59,12 +62,11 @@ async def test_workers_and_queues(fake_redis: ArqRedis) -> None:
 
     snapshot = msgspec.structs.replace(await take(fake_redis), taken_ms=180_000)
     text = shown(snapshot)
-    model = "ai/a:latest"
     assert cells(text, "host-1") == [
-        "host-1", "CPU", "3 min", model, "ready", "2/16", "0/100", "0", "60.5",
+        "host-1", "CPU", "3 min", "ai/a", "ready", "2/16", "7%", "0", "60.5",
     ]  # fmt: skip
     assert cells(text, "host-2")[4] == "draining"
-    assert cells(text, model) == [model, "2", "0", "1", "121.0"]
+    assert cells(text, "ai/a") == ["ai/a", "2", "0", "1", "121.0"]
 
 
 async def test_nothing_there_is_said(fake_redis: ArqRedis) -> None:
