@@ -199,8 +199,9 @@ class Metadata(Wire, frozen=True, kw_only=True):
 
 
 class CountTokens(Wire, frozen=True, kw_only=True):
-    """POST messages/count_tokens."""
+    """POST messages/count_tokens. `max_tokens` changes no count; llama-server accepts it."""
 
+    max_tokens: Annotated[int, Meta(ge=1)] | None = None
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[tuple[Turn, ...], Meta(min_length=1)]
     system: str | tuple[TextBlock, ...] | None = None
