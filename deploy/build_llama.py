@@ -2,7 +2,8 @@
 
 A plain build compiles for whatever the CPU advertises. A CPU can advertise AMX while its (virtual)
 machine forbids it, and then the first decode dies with SIGSEGV, so AMX is never compiled in.
-Wheels are cached by (version, flags, Python), so a wheel made with other flags is never reused.
+Wheels are cached by version, flags and compiler, so one made with other flags is never reused;
+any Python may use it, because llama.cpp is reached through ctypes.
 CMAKE_ARGS given once (CUDA: `-DGGML_CUDA=on`) are remembered by the environment they were given
 for, until others are given.
 
@@ -76,7 +77,7 @@ def installed() -> tuple[str, str]:
 def wheel_folder() -> Path:
     """Where wheels of exactly these flags live."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    named = "\n".join((VERSION, cmake_args(), sys.version[:4], platform.machine(), compiler()))
+    named = "\n".join((VERSION, cmake_args(), platform.machine(), compiler()))
     return home / "caravan" / "wheels" / hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
