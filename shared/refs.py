@@ -20,21 +20,25 @@ def normalize(name: str) -> str:
     name = name.strip()
     if not name or is_id(name):
         return name
-    if name.startswith("hf.co/"):
-        name = "huggingface.co/" + name.removeprefix("hf.co/")
     path, tag = split_tag(name)
+    path = path.lower()
+    if path.startswith("hf.co/"):
+        path = "huggingface.co/" + path.removeprefix("hf.co/")
     for host in HUB_HOSTS:
         path = path.removeprefix(host)
     if "/" not in path:
         path = f"{DEFAULT_ORGANISATION}/{path}"
-    return f"{path.lower()}{tag}"
+    return path + tag
 
 
 def split_tag(name: str) -> tuple[str, str]:
-    """Path and tag with its separator; the last colon counts only behind the last slash."""
+    """Path and tag with its separator; the last colon counts only behind the last slash.
+
+    A digest takes the place of a tag: `name:tag@sha256:…` is `name@sha256:…`.
+    """
     if "@" in name:
         path, digest = name.split("@", 1)
-        return path, f"@{digest}"
+        return split_tag(path)[0], f"@{digest}"
     path, colon, tag = name.rpartition(":")
     if not colon or "/" in tag:
         return name, f":{DEFAULT_TAG}"
