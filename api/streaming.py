@@ -100,12 +100,27 @@ async def ndjson(
 async def whole(http: HTTPRequest, service: Service, asked: Asked) -> Completed:
     """Run `asked` to its end. Raises its CaravanError, or ClientGone (then it is cancelled)."""
 
-    async def run() -> Completed:
-        async with await service.start(asked) as job:
-            _announce(http, job)
+    return (await wholes(http, service, [asked]))[0]
+
+
+async def wholes(http: HTTPRequest, service: Service, asked: Sequence[Asked]) -> list[Completed]:
+    """As `whole`, for several jobs side by side: all answers, or the first error."""
+
+    async def run(one: Asked) -> Completed:
+        async with await service.start(one) as job:
+            if one is asked[0]:
+                _announce(http, job)
             return await service.collect(job)
 
-    return await until_disconnect(http, run())
+    async def run_all() -> list[Completed]:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(run(one)) for one in asked]
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    return await until_disconnect(http, run_all())
 
 
 async def until_disconnect(http: HTTPRequest, work: Coroutine[Any, Any, T]) -> T:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 
 import httpx
 import pytest
@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from api.app import Application, create_app
 from api.edge import clean_path
+from shared.requests import Generate, Prompt
 from shared.settings import Settings
 from tests.api.caller import calling, chat
 from tests.api.fleet import MODEL, FakeWorker, said
@@ -129,16 +130,13 @@ async def test_a_full_queue_is_429_with_retry_after(
 ) -> None:
     app = create_app(Settings(max_queue=1), fake_redis)
     await worker.announce(jobs_per_s=0.1)
-    async with app.service.running():
-        transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url="http://c") as client:
-            async with calling(app, body=chat()):
-                while not (await worker.queue.depths(MODEL))["interactive"]:
-                    await asyncio.sleep(0.001)
-                answer = await client.post(CHAT, json=chat())
-    assert answer.status_code == 429
-    assert answer.headers["retry-after"] == "10"
-    assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+    waiting = Generate(id="job-1", model=MODEL, input=Prompt(text="x"))
+    async with app.service.running(), await app.service.start(waiting):
+        async with calling(app, body=chat()) as call:
+            answer = json.loads(await call.text())
+    assert call.status == 429
+    assert call.headers["retry-after"] == "10"
+    assert answer["error"]["code"] == "rate_limit_exceeded"
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/ai/smollm2", CHAT])

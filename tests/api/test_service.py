@@ -10,9 +10,9 @@ from arq.connections import ArqRedis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from api import inbox as inbox_module
-from api import service as service_module
+from api import job as job_module
+from api.admission import cost_of
 from api.app import Application, create_app
-from api.service import cost_of
 from shared import keys
 from shared.errors import ContextTooLong, QueueDown, QueueFull, UnknownModel
 from shared.events import ChoiceEnd, Event, Failed, Finished, Started, TextDelta
@@ -194,7 +194,7 @@ async def test_redis_gone_is_queue_down_and_the_cancel_is_told_later(
 async def test_a_stream_sits_out_an_outage(
     app: Application, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "OUTAGE_PAUSE_S", 0.001)
+    monkeypatch.setattr(job_module, "OUTAGE_PAUSE_S", 0.001)
     async with await app.service.start(ask()) as job:
         held = await worker.next()
         await held.say(*said("a b"), publish=False)
@@ -212,8 +212,8 @@ async def test_a_stream_sits_out_an_outage(
 async def test_a_stream_does_not_wait_for_redis_for_ever(
     app: Application, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service_module, "OUTAGE_PAUSE_S", 0.001)
-    monkeypatch.setattr(service_module, "OUTAGE_S", 0.0)
+    monkeypatch.setattr(job_module, "OUTAGE_PAUSE_S", 0.001)
+    monkeypatch.setattr(job_module, "OUTAGE_S", 0.0)
     async with await app.service.start(ask()) as job:
         await worker.next()
 

@@ -27,6 +27,12 @@ async def next_content(call: Call) -> str:
             return data.decode()
 
 
+async def queued(worker: FakeWorker) -> None:
+    """Until a job waits."""
+    while not (await worker.queue.depths(MODEL))["interactive"]:
+        await asyncio.sleep(0.001)
+
+
 async def released(worker: FakeWorker, held: Held) -> None:
     """Write until the queue says that nobody wants it; then the slot is free."""
     while (await held.say(TextDelta(text="x"))).name != "CANCELLED":
@@ -82,11 +88,13 @@ async def test_a_queued_stream_hears_its_place(
     app: Application, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streaming, "FIRST_EVENT_WAIT_S", 0.001)
-    async with calling(app, body=chat("first")), calling(app, body=chat(stream=True)) as call:
-        comment = (await call.writes.get()).decode()
-        assert re.fullmatch(r": queued position=2 eta_s=1\.0\n\n", comment)
-        async with worker.serving(lambda _: said("done")):
-            assert "done " in await call.text()
+    async with calling(app, body=chat("first")):
+        await queued(worker)
+        async with calling(app, body=chat(stream=True)) as call:
+            comment = (await call.writes.get()).decode()
+            assert re.fullmatch(r": queued position=2 eta_s=1\.0\n\n", comment)
+            async with worker.serving(lambda _: said("done")):
+                assert "done " in await call.text()
 
 
 async def test_a_stream_without_a_known_rate_gives_no_eta(
@@ -103,8 +111,7 @@ async def test_leaving_while_queued_removes_the_job(
     app: Application, worker: FakeWorker, stream: bool
 ) -> None:
     async with calling(app, body=chat(stream=stream)):
-        while not (await worker.queue.depths(MODEL))["interactive"]:
-            await asyncio.sleep(0.001)
+        await queued(worker)
     assert await worker.queue.depths(MODEL) == IDLE
 
 

@@ -12,17 +12,22 @@ from litestar.params import FromPath
 
 from api import body, streaming
 from api.dialects.dialect import Dialect
-from api.dialects.openai import models, parse, render
+from api.dialects.openai import completions, embeddings, models, parse, render
+from api.dialects.openai.embeddings import EmbeddingRequest
 from api.dialects.openai.errors import respond
-from api.dialects.openai.types import ChatRequest
+from api.dialects.openai.extras import EXTRAS, rerank, score
+from api.dialects.openai.types import ChatRequest, CompletionRequest, Generation
 from api.faults import HTTPRequest
 from api.service import new_id, service_of
 from shared.errors import NotFound
+from shared.requests import Generate
 
 JSON = "application/json"
 BACKENDS = ("llama.cpp",)
 
 _chat = msgspec.json.Decoder(ChatRequest)
+_text = msgspec.json.Decoder(CompletionRequest)
+_embed = msgspec.json.Decoder(EmbeddingRequest)
 
 
 @post("/chat/completions", status_code=200)
@@ -30,18 +35,34 @@ async def chat_completions(request: HTTPRequest) -> Response[bytes]:
     """A chat answer, whole or as a stream of chunks."""
     wire = await body.read(request, _chat)
     asked = parse.chat(wire, job=new_id("chatcmpl-"))
-    head = render.Head.now(
-        job=asked.id,
-        model=asked.model,
-        with_usage=bool(wire.stream_options and wire.stream_options.include_usage),
-        with_logprobs=asked.logprobs is not None,
-        service_tier=wire.service_tier and ("flex" if asked.lane == "batch" else "default"),
-    )
+    head = _head(wire, asked)
     service = service_of(request)
     if wire.stream:
         return await streaming.sse(request, service, asked, render.ChatStream(head))
     done = await streaming.whole(request, service, asked)
     return Response(render.chat(head, done), media_type=JSON)
+
+
+@post("/completions", status_code=200)
+async def text_completions(request: HTTPRequest) -> Response[bytes]:
+    """What follows a prompt, or each of several."""
+    wire = await body.read(request, _text)
+    asked = completions.parse(wire, job=new_id("cmpl-"))
+    head = _head(wire, asked[0])
+    service = service_of(request)
+    if wire.stream:
+        return await streaming.sse(request, service, asked[0], completions.TextStream(head))
+    done = await streaming.wholes(request, service, asked)
+    return Response(completions.whole(head, done), media_type=JSON)
+
+
+@post("/embeddings", status_code=200)
+async def create_embeddings(request: HTTPRequest) -> Response[bytes]:
+    """A vector for each input."""
+    wire = await body.read(request, _embed)
+    asked = embeddings.parse(wire, job=new_id("embd-"))
+    done = await streaming.whole(request, service_of(request), asked)
+    return Response(embeddings.whole(wire, done, model=asked.model), media_type=JSON)
 
 
 @get("/models")
@@ -65,9 +86,29 @@ def known_backend(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHa
         raise NotFound(f"backend not found: {backend!r}; there is {', '.join(BACKENDS)}")
 
 
-HANDLERS = (chat_completions, list_models, get_model)
+def _head(wire: Generation, asked: Generate) -> render.Head:
+    return render.Head.now(
+        job=asked.id,
+        model=asked.model,
+        with_usage=bool(wire.stream_options and wire.stream_options.include_usage),
+        with_logprobs=asked.logprobs is not None,
+        service_tier=wire.service_tier and ("flex" if asked.lane == "batch" else "default"),
+    )
+
+
+HANDLERS = (
+    chat_completions,
+    text_completions,
+    create_embeddings,
+    list_models,
+    get_model,
+    *EXTRAS,
+)
 
 OPENAI = Dialect(paths=("/v1", "/engines"), respond=respond)
+OPENAI.mount("/", EXTRAS)
+OPENAI.mount("/engines", (rerank, score))
+OPENAI.mount("/engines/{backend:str}", (rerank, score), guards=[known_backend])
 OPENAI.mount("/v1", HANDLERS)
 OPENAI.mount("/engines/v1", HANDLERS)
 OPENAI.mount("/engines/{backend:str}/v1", HANDLERS, guards=[known_backend])

@@ -1,0 +1,174 @@
+"""One accepted request, followed from the queue to its last event."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import anyio
+import structlog
+from redis.exceptions import RedisError
+
+from api.inbox import Mailbox
+from shared.errors import CaravanError, Internal, QueueDown, Unavailable
+from shared.events import (
+    ChoiceEnd,
+    Event,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from shared.queue import Ticket
+from shared.requests import Request
+
+if TYPE_CHECKING:
+    from api.service import Service
+
+log = structlog.get_logger()
+
+OUTAGE_S = 60.0  # a stream that cannot reach Redis for so long ends as failed
+OUTAGE_PAUSE_S = 0.25
+DELTAS = (TextDelta, ReasoningDelta, ToolCallDelta)
+
+
+class Job:
+    """One accepted request, followed to its end. Use as `async with`, take its events once."""
+
+    def __init__(self, service: Service, request: Request, ticket: Ticket, box: Mailbox) -> None:
+        self.request = request
+        self.id = request.id
+        self.model = request.model
+        self.ticket = ticket
+        self.place = ticket.position  # in the queue, from 1; 0 = a worker has it
+        self.end: Finished | Failed | None = None
+        self._service = service
+        self._box = box
+        self._began_s = self._last_s = time.monotonic()
+        self._spoke = False
+        self._down_since_s: float | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Done with it: cancels the job unless it has ended. Safe to call twice."""
+        if self._service.forget(self) and self.end is None:
+            self._service.metrics.requests.labels(self.model, self._kind, "left").inc()
+            await self.cancel()
+
+    async def cancel(self) -> None:
+        """Stop the job wherever it is; returns when Redis has been told, or could not be."""
+        with anyio.CancelScope(shield=True):
+            await self._service.cancel(self.model, job=self.id)
+
+    async def position(self) -> int:
+        """Ask for the place in the queue, from 1; 0 once claimed. Raises redis.RedisError."""
+        self.place = await self._service.queue.position(
+            self.model, job=self.id, lane=self.request.lane
+        )
+        return self.place
+
+    async def eta_s(self) -> float | None:
+        """How long until it is claimed, None when nobody knows."""
+        try:
+            return await self._service.fleet.wait_s(self.model, jobs=self.place)
+        except (RedisError, OSError):
+            return None
+
+    async def batches(self) -> AsyncIterator[tuple[Event, ...]]:
+        """All events, several at a time; the last one is Finished or Failed."""
+        while self.end is None:
+            if events := await self.take():
+                yield events
+
+    async def take(self, *, wait_s: float | None = None) -> tuple[Event, ...]:
+        """More events; () after `wait_s` of silence (default: `heal_after_s`).
+
+        After a silence `place` is fresh. Raises nothing: what goes wrong is a Failed.
+        """
+        try:
+            events = await self._next(wait_s or self._service.settings.heal_after_s)
+            self._down_since_s = None
+        except (RedisError, OSError) as error:
+            events = await self._sit_out(error)
+        except Internal as error:  # the journal has a hole
+            events = await self._give_up(error)
+        if events:
+            self._note(events)
+        return events
+
+    async def _next(self, wait_s: float) -> tuple[Event, ...]:
+        events = await self._box.take(wait_s)
+        if events is not None:
+            return events
+        if self.place and await self.position():
+            return ()  # still queued: there is no journal yet
+        return await self._box.heal() or await self._end_unsaid()
+
+    async def _end_unsaid(self) -> tuple[Event, ...]:
+        """The end of a job that ended without a frame: removed while queued, or lost by Redis."""
+        match await self._service.queue.state(self.id):
+            case None:
+                lost = "the queue lost this job (was Redis restarted without its file?); send again"
+                return (Unavailable(lost).event(),)
+            case "cancelled":
+                choices = getattr(self.request, "choices", 0)
+                return (Finished(choices=(ChoiceEnd(reason="cancelled"),) * choices),)
+            case _:
+                return ()
+
+    async def _sit_out(self, error: Exception) -> tuple[Event, ...]:
+        now_s = time.monotonic()
+        self._down_since_s = self._down_since_s or now_s
+        if now_s - self._down_since_s > OUTAGE_S:
+            return await self._give_up(QueueDown())
+        log.warning("journal.unreachable", job=self.id, error=str(error))
+        await asyncio.sleep(OUTAGE_PAUSE_S)
+        return ()
+
+    async def _give_up(self, error: CaravanError) -> tuple[Event, ...]:
+        await self.cancel()
+        return (error.event(),)
+
+    def _note(self, events: tuple[Event, ...]) -> None:
+        self.place = 0
+        if isinstance(events[-1], Finished | Failed):
+            self._ended(events[-1])
+        if deltas := sum(isinstance(event, DELTAS) for event in events):
+            self._timed(deltas)
+
+    def _timed(self, deltas: int) -> None:
+        now_s, metrics = time.monotonic(), self._service.metrics
+        if self._spoke:
+            metrics.gap_s.labels(self.model).observe((now_s - self._last_s) / deltas)
+        else:
+            metrics.ttft_s.labels(self.model).observe(now_s - self._began_s)
+        self._spoke, self._last_s = True, now_s
+
+    def _ended(self, end: Finished | Failed) -> None:
+        self.end = end
+        metrics = self._service.metrics
+        outcome = "ok" if isinstance(end, Finished) else end.code
+        metrics.requests.labels(self.model, self._kind, outcome).inc()
+        if isinstance(end, Finished):
+            metrics.wait_s.labels(self.model).observe(end.timings.queue_ms / 1000)
+            metrics.tokens.labels(self.model, "prompt").inc(end.usage.prompt_tokens)
+            metrics.tokens.labels(self.model, "cached").inc(end.usage.cached_tokens)
+            metrics.tokens.labels(self.model, "completion").inc(end.usage.completion_tokens)
+
+    @property
+    def _kind(self) -> str:
+        return type(self.request).__name__.lower()
