@@ -28,10 +28,12 @@ class _Row(msgspec.Struct, frozen=True):
 HARMONY = "harmony"
 ROWS = (
     _Row("gpt-oss", HARMONY, ("<|channel|>", "<|message|>")),
-    _Row("deepseek", "deepseek", ("<｜tool▁calls▁begin｜>",)),  # noqa: RUF001
+    _Row("deepseek", "deepseek", ("<｜tool▁calls▁begin｜>", "```json")),  # noqa: RUF001
+    _Row("deepseek", "deepseek_v31", ("<｜tool▁calls▁begin｜>",)),  # noqa: RUF001
     _Row("kimi", "kimi", ("<|tool_calls_section_begin|>",)),
     _Row("command-r7b", "command_r7b", ("<|START_ACTION|>",)),
     _Row("command-r", "command_r", ("<|CHATBOT_TOKEN|>",)),
+    _Row("mistral", "mistral_args", ("[TOOL_CALLS]", "[ARGS]")),
     _Row("mistral", "mistral", ("[TOOL_CALLS]",)),
     _Row("granite", "tool_call_list", ("<|tool_call|>",)),
     _Row("nemotron", "nemotron", ("<TOOLCALL>",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.errors import BadTemplate
+from workers.engine.constraints import Compiler
 from workers.models.gguf import ModelFacts
 from workers.models.vocab import Vocab
 from workers.prompt.families import Family, detect
@@ -27,11 +28,18 @@ class ModelText:
         self.template_error: BadTemplate | None = None
         self.template = self._compile(source)
         self.quirks = probe(self.template, short_ids=self.family.short_ids)
+        self.compiler = Compiler(vocab)
 
     @classmethod
     def of(cls, model: Any, facts: ModelFacts) -> ModelText:
         """From a llama_cpp model pointer, which stays the caller's and must outlive this."""
         return cls(Vocab(model), facts)
+
+    def special(self, marker: str) -> int | None:
+        """The token that is `marker`, if grammars must name it as a token and not as text."""
+        token = self.vocab.single(marker)
+        is_special = token is not None and self.compiler.tokenizer().is_special_token(token)
+        return token if is_special else None
 
     def _compile(self, source: str) -> Template:
         bos, eos = self.vocab.text(self.vocab.bos), self.vocab.text(self.vocab.eos)

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from shared.errors import ContextTooLong, RequestError, Unsupported
 from shared.requests import Chat, Generate, Prompt
+from workers.engine.constraints import MaskFactory
 from workers.engine.doors import TextPipeline
-from workers.prompt.messages import to_template
+from workers.prompt import chat as chats
 from workers.prompt.model_text import ModelText
 from workers.text.pipeline import Pipeline
-from workers.text.reader import PlainReader, Reader
-from workers.text.reasoning import ThinkReader
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """A request, ready for the engine. `pipeline` makes a fresh one for a choice (from 0)."""
+    """A request, ready for the engine. `pipeline` and `mask` make fresh ones for a choice (from 0).
+
+    Both rebuild their state from a journal's tokens: the same tokens, the same events and masks.
+    """
 
     prompt: tuple[int, ...]
     pipeline: Callable[[int], TextPipeline]
+    mask: MaskFactory | None = None
     stops: tuple[str, ...] = ()
 
 
 def prepare(request: Generate, model: ModelText, *, now_s: float, context: int = 0) -> Prepared:
-    """Plan a request. `now_s` is when the job was enqueued (Unix seconds): templates may show the
-    date, and a successor must get the same prompt. `context` in tokens; 0 = the model's own.
+    """Plan a request; milliseconds of work, not for the engine's thread or an event loop.
 
+    `now_s` is when the job was enqueued (Unix seconds): templates may show the date, and a
+    successor must get the same prompt. `context` in tokens; 0 = the model's own.
     Raises shared.errors.RequestError and its kind: Unsupported, BadTemplate, ContextTooLong.
     """
     match request.input:
@@ -38,56 +43,89 @@ def prepare(request: Generate, model: ModelText, *, now_s: float, context: int =
     limit = context or model.facts.context_length
     if limit and len(prepared.prompt) >= limit:
         raise ContextTooLong.of(prompt_tokens=len(prepared.prompt), context=limit)
-    if not prepared.prompt:
-        raise RequestError("the prompt is empty", param="prompt")
     return prepared
 
 
 def _chat(request: Generate, chat: Chat, model: ModelText, *, now_s: float) -> Prepared:
-    if model.template_error is not None:
-        raise model.template_error
-    if chat.tools and chat.tool_choice.mode != "none":
-        raise Unsupported("tools", "not yet")
-    text = model.template.render(to_template(chat.messages, model.quirks), now_s=now_s)
-    opened = model.family.think is not None and text.rstrip().endswith(model.family.think[0])
+    text = chats.render(chat, model, now_s=now_s)
+    visible = chats.visible(chat, model) | {stop.encode() for stop in request.stop}
+    hidden = model.vocab.control_pieces - visible
+    one_call = not chat.tool_choice.parallel
 
     def pipeline(choice: int) -> TextPipeline:
-        reader: Reader = PlainReader()
-        if model.family.think is not None:
-            reader = ThinkReader(*model.family.think, opened=opened, rest=reader)
         return Pipeline(
             job=request.id,
             choice=choice,
-            reader=reader,
+            reader=chats.reader(chat, text, model),
             stops=request.stop,
-            hidden=model.vocab.control_pieces,
+            hidden=hidden,
+            one_call=one_call,
         )
 
-    return Prepared(prompt=tokens_of_prompt(model, text), pipeline=pipeline, stops=request.stop)
+    return Prepared(
+        prompt=tokens_of(model, text),
+        pipeline=pipeline,
+        mask=chats.constrain(request, chat, text, model),
+        stops=request.stop,
+    )
 
 
-def tokens_of_prompt(model: ModelText, text: str) -> tuple[int, ...]:
-    """A rendered chat's tokens; BOS once, whether the template writes it or the vocabulary adds it."""
+def tokens_of(model: ModelText, text: str) -> tuple[int, ...]:
+    """A rendered chat's tokens. BOS once, whether the template or the vocabulary puts it there."""
     bos = model.vocab.text(model.vocab.bos)
     has_bos = bool(bos) and text.startswith(bos)
     return model.vocab.tokenize(text, add_special=not has_bos, parse_special=True)
 
 
 def _raw(request: Generate, prompt: Prompt, model: ModelText) -> Prepared:
+    if prompt.echo and request.logprobs is not None:
+        raise Unsupported("echo", "logprobs of the prompt are not computed")
+    tokens = raw_tokens(prompt, model)
+    visible = model.vocab.detokenize(t for t in tokens if t not in model.vocab.control)
+    constraint = request.constraint
+    make = partial(
+        Pipeline,
+        job=request.id,
+        stops=request.stop,
+        hidden=model.vocab.control_pieces - {stop.encode() for stop in request.stop},
+        prefix=visible.decode("utf-8", "replace") if prompt.echo else "",
+    )
+    return Prepared(
+        prompt=tokens,
+        pipeline=lambda choice: make(choice=choice),
+        mask=model.compiler.compile(constraint) if constraint is not None else None,
+        stops=request.stop,
+    )
+
+
+def raw_tokens(prompt: Prompt, model: ModelText) -> tuple[int, ...]:
+    """Tokens of a raw prompt: given, of its text, or arranged for fill-in-the-middle."""
+    vocab = model.vocab
     if prompt.suffix is not None:
-        raise Unsupported("suffix", "not yet")
-    tokens = prompt.tokens
-    if tokens is None:
-        tokens = model.vocab.tokenize(prompt.text or "", add_special=True, parse_special=True)
-    echo = model.vocab.detokenize(tokens).decode("utf-8", "replace") if prompt.echo else ""
-
-    def pipeline(choice: int) -> TextPipeline:
-        return Pipeline(
-            job=request.id,
-            choice=choice,
-            stops=request.stop,
-            hidden=model.vocab.control_pieces,
-            prefix=echo,
+        return _filling(prompt, prompt.suffix, model)
+    if prompt.tokens is None:
+        tokens = vocab.tokenize(prompt.text or "", add_special=True, parse_special=True)
+        tokens = tokens or ((vocab.bos,) if vocab.bos >= 0 else ())
+    else:
+        tokens = prompt.tokens
+    if not tokens:
+        raise RequestError("prompt: it is empty", param="prompt")
+    wrong = next((token for token in tokens if not 0 <= token < vocab.n_vocab), None)
+    if wrong is not None:
+        raise RequestError(
+            f"prompt: token {wrong} is not one of the model's {vocab.n_vocab}", param="prompt"
         )
+    return tokens
 
-    return Prepared(prompt=tokens, pipeline=pipeline, stops=request.stop)
+
+def _filling(prompt: Prompt, suffix: str, model: ModelText) -> tuple[int, ...]:
+    """Prefix, suffix, middle: the order all models with these tokens are trained on."""
+    vocab = model.vocab
+    if vocab.fim is None:
+        raise Unsupported("suffix", "this model has no fill-in-the-middle tokens")
+    if prompt.echo:
+        raise Unsupported("echo", "not together with suffix")
+    before = prompt.tokens or vocab.tokenize(prompt.text or "")
+    start = (vocab.bos,) if vocab.adds_bos and vocab.bos >= 0 else ()
+    behind = vocab.tokenize(suffix)
+    return (*start, vocab.fim.prefix, *before, vocab.fim.suffix, *behind, vocab.fim.middle)

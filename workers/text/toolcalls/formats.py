@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+GENERIC_CALL = '{{"name": "{name}", "arguments": {arguments}}}'
+
 
 class Format(msgspec.Struct, frozen=True, kw_only=True):
     """One way to write calls.
@@ -16,8 +18,9 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     `bare`: JSON (or Python, if `python`) at the beginning of an answer is a call too, if it names a
     tool that was given. `code`: what follows an opener may also be a program.
 
-    For grammars: `call` is a call with {name} and {arguments}, `between` separates calls; `section`
-    stands around all of them. `parallel` is another (call, between, section) for several calls.
+    For grammars: `call` is a call with {name} and {arguments}, `between` separates calls, `section`
+    stands around all of them, and `many` around them if there may be several; without `parallel`
+    a grammar allows one call only.
     """
 
     name: str
@@ -29,10 +32,11 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     bare: bool = False
     python: bool = False
     code: bool = False
-    call: str = '{{"name": "{name}", "arguments": {arguments}}}'
+    call: str = GENERIC_CALL
     between: str = ", "
     section: tuple[str, str] = ("", "")
     many: tuple[str, str] | None = None
+    parallel: bool = True
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -42,7 +46,6 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
 
 NAME = r"[\w.:/-]+"
 FENCES = ("```json", "```")
-GENERIC_CALL = '{{"name": "{name}", "arguments": {arguments}}}'
 FORMATS = {
     found.name: found
     for found in (
@@ -156,6 +159,12 @@ FORMATS = {
             bare=True,
             python=True,
             many=("[", "]"),
+        ),
+        Format(
+            name="harmony",
+            call="<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
+            "{arguments}",
+            parallel=False,
         ),
     )
 }
