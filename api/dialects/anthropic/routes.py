@@ -1,17 +1,16 @@
 """Where Anthropic's clients knock: /anthropic/v1, /v1, /engines/v1, /engines/llama.cpp/v1.
 
-The lists of models at /v1/models are OpenAI's; a client that sends `anthropic-version` there
-is answered by `list_models` and `get_model` of this file.
+Models at /v1/models are OpenAI's to list; it hands a client that sends `anthropic-version` to
+catalog.py.
 """
 
 from __future__ import annotations
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import FromPath
 
 from api import body, streaming
-from api.dialects.anthropic import answers, models, parse, render
+from api.dialects.anthropic import answers, catalog, parse, render
 from api.dialects.anthropic.errors import respond
 from api.dialects.anthropic.types import CountTokens, MessageCreate
 from api.dialects.dialect import Dialect
@@ -61,23 +60,12 @@ async def count_tokens(request: HTTPRequest) -> Response[bytes]:
     return Response(_encode(answers.TokenCount(input_tokens=tokens)), media_type=JSON)
 
 
-async def list_models(request: HTTPRequest) -> Response[bytes]:
-    """Every model in the catalog, a page of them."""
-    page = models.page_of(request.query_params)
-    cards = await service_of(request).fleet.catalog()
-    return Response(_encode(models.listed(tuple(cards.values()), page)), media_type=JSON)
-
-
-async def get_model(request: HTTPRequest, name: FromPath[str]) -> Response[bytes]:
-    """One model, by any of its names."""
-    card = await service_of(request).fleet.find(name.removeprefix("/"))
-    return Response(_encode(models.shown(card)), media_type=JSON)
-
-
 async def name_request(request: HTTPRequest) -> None:
     """The vendor's own header for the request's id, on answers and errors alike."""
     respond_with(request.scope, {"request-id": request_id(request.scope)})
 
+
+MODELS = (get("/models")(catalog.list_models), get("/models/{name:path}")(catalog.get_model))
 
 ANTHROPIC = Dialect(
     paths=("/anthropic", "/v1/messages", "/engines/v1/messages", "/engines/llama.cpp/v1/messages"),
@@ -85,7 +73,7 @@ ANTHROPIC = Dialect(
 )
 ANTHROPIC.mount(
     "/anthropic/v1",
-    [messages, count_tokens, get("/models")(list_models), get("/models/{name:path}")(get_model)],
+    [messages, count_tokens, *MODELS],
     before_request=name_request,
 )
 for prefix in SHARED:

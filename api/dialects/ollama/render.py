@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from struct import iter_unpack
 from typing import Any, Literal, assert_never
 
@@ -32,7 +33,13 @@ _encode = msgspec.json.Encoder().encode
 def stamp(unix_ns: int) -> str:
     """A time as Ollama writes it: UTC, nine digits after the point."""
     seconds, rest = divmod(unix_ns, NS_A_SECOND)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return f"{_second(seconds)}.{rest:09d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    """Kept, because all lines of a second begin alike and this was most of a line's cost."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 class Pen(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import FromPath
 
 from api import body, streaming
+from api.dialects.anthropic import catalog as anthropic
 from api.dialects.dialect import Dialect
 from api.dialects.openai import completions, embeddings, models, parse, render
 from api.dialects.openai.embeddings import EmbeddingRequest
@@ -23,6 +24,7 @@ from shared.errors import NotFound
 from shared.requests import Generate
 
 JSON = "application/json"
+ANTHROPIC_VERSION = "anthropic-version"
 BACKENDS = ("llama.cpp",)
 
 _chat = msgspec.json.Decoder(ChatRequest)
@@ -67,7 +69,9 @@ async def create_embeddings(request: HTTPRequest) -> Response[bytes]:
 
 @get("/models")
 async def list_models(request: HTTPRequest) -> Response[bytes]:
-    """Every model in the catalog."""
+    """Every model in the catalog; as Anthropic lists them for a client that says it is theirs."""
+    if ANTHROPIC_VERSION in request.headers:
+        return await anthropic.list_models(request)
     cards = await service_of(request).fleet.catalog()
     return Response(render.encode(models.listed(cards.values())), media_type=JSON)
 
@@ -75,6 +79,8 @@ async def list_models(request: HTTPRequest) -> Response[bytes]:
 @get("/models/{name:path}")
 async def get_model(request: HTTPRequest, name: FromPath[str]) -> Response[bytes]:
     """One model, by any of its names."""
+    if ANTHROPIC_VERSION in request.headers:
+        return await anthropic.get_model(request, name)
     card = await service_of(request).fleet.find(name.removeprefix("/"))
     return Response(render.encode(models.shown(card)), media_type=JSON)
 

@@ -178,6 +178,15 @@ async def test_models(sdk: anthropic.AsyncAnthropic) -> None:
     assert (await sdk.models.retrieve("tiny")).created_at == models[0].created_at
 
 
+async def test_the_client_is_known_on_the_path_it_shares(url: str) -> None:
+    def ask(client: anthropic.Anthropic) -> tuple[str, str]:
+        return client.models.list().data[0].type, client.models.retrieve("tiny").id
+
+    assert await sync(url, ask) == ("model", MODEL)
+    async with httpx.AsyncClient(base_url=url) as client:
+        assert (await client.get("/v1/models")).json()["object"] == "list"
+
+
 async def test_errors_have_the_vendors_types(sdk: anthropic.AsyncAnthropic) -> None:
     with pytest.raises(anthropic.NotFoundError) as missing:
         await sdk.messages.create(**{**ASK, "model": "nobody"})
