@@ -18,6 +18,7 @@ from workers.text.toolcalls.python_call import list_end, parse_calls
 
 MAX_HEADER = 300
 CODE_TOOLS = ("python", "code_interpreter", "ipython")
+JSON_LIST = re.compile(r"\[\s*\{")
 BUILTIN = re.compile(r"\s*([\w.-]+)\.call\((.*)\)\s*", re.DOTALL)
 
 
@@ -99,7 +100,7 @@ class CallReader:
     def _begins(self) -> bool | None:
         """Does the answer begin with a call without markers? None: no."""
         text = self._held.lstrip()
-        starts = ("[",) if self._form.python else ("{", "[", *self._form.inside)
+        starts = ("{", "[", *self._form.inside)
         if text.startswith(starts):
             self._strict, self._state = True, "open"
             return True
@@ -116,8 +117,8 @@ class CallReader:
         if skipped:
             return self._consume(len(self._held) - len(text) + len(skipped))
         space = len(self._held) - len(text)
-        if self._form.python and text.startswith("["):
-            return self._python(pieces, text)
+        if self._form.python and text.startswith("[") and not JSON_LIST.match(text):
+            return text.rstrip() != "[" and self._python(pieces, text)
         if text.startswith("[") and not self._in_list:
             self._in_list = True
             return self._consume(space + 1)
