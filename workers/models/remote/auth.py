@@ -10,6 +10,7 @@ import msgspec
 from shared.model_errors import Unauthorized
 from workers.models.remote.client import check, read_bounded
 from workers.models.remote.options import Login
+from workers.models.store.untrusted import BadJson, decode
 
 PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
@@ -77,8 +78,8 @@ class Authorizer:
 
 def _token_in(raw: bytes, response: httpx.Response) -> str:
     try:
-        found = msgspec.json.decode(raw, type=_Token)
-    except msgspec.DecodeError as error:
+        found: _Token = decode(raw, _Token)
+    except BadJson as error:
         raise Unauthorized(f"{response.url.host} sent no token: {error}") from error
     if not (found.token or found.access_token):
         raise Unauthorized(f"{response.url.host} sent no token")

@@ -18,6 +18,7 @@ from shared.errors import CaravanError
 from shared.model_errors import BadReference, ModelNotFound, RemoteDown, Unauthorized
 from workers.models.remote.options import RemoteOptions, Retry
 from workers.models.remote.sources import is_local
+from workers.models.store.untrusted import BadJson, decode
 
 MAX_REDIRECTS = 5
 MAX_ANSWER_BYTES = 1 << 20
@@ -143,8 +144,9 @@ async def _reason(response: httpx.Response) -> str:
     """Status and, where it is a registry's answer, its code and message."""
     try:
         raw = await read_bounded(response, 64 << 10)
-        found = msgspec.json.decode(raw, type=_Problems).errors
-    except (httpx.RequestError, httpx.StreamConsumed, RemoteDown, msgspec.DecodeError):
+        problems: _Problems = decode(raw, _Problems)
+        found = problems.errors
+    except (httpx.RequestError, httpx.StreamConsumed, RemoteDown, BadJson):
         found = [_Problem("Error", response.headers.get("X-Error-Message", "")[:300])]
         found = [each for each in found if each.message]
     said = "; ".join(f"{each.code} - {each.message}"[:300] for each in found[:3])

@@ -64,7 +64,7 @@ def source_of(name: str, *, ref: str = "") -> Source:
         return _file(name, ref)
     if name.startswith(("https://", "http://")):
         return _url(name, ref)
-    if name.startswith(HUB_PREFIXES):
+    if name.lower().startswith(HUB_PREFIXES):
         return _hub(name, ref)
     return oci(name, ref=ref)
 

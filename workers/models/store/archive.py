@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from shared.model_errors import BadArchive, BadDigest, StoreDamaged
-from workers.models.store import digests, disk
+from workers.models.store import digests
 from workers.models.store.blobs import CHUNK_BYTES, Blobs, Partial, read_chunks
 from workers.models.store.manifest import MAX_MANIFEST_BYTES, parse
 from workers.models.store.store import MissingBlobs, Store, StoredModel
@@ -48,19 +48,24 @@ def load(store: Store, file: BinaryIO) -> StoredModel:
     """Store the model of a tar stream, untagged. BadArchive, NoSpace, what `commit` raises."""
     brought: set[str] = set()
     try:
-        raw = _read_members(store.blobs, file, brought)
-    except (tarfile.TarError, EOFError) as error:
-        raise BadArchive(f"model load interrupted: the tar is cut short: {error}") from error
-    if raw is None:
-        raise BadArchive("model load interrupted: the tar has no manifest.json")
-    try:
-        return store.commit(raw)
+        return store.commit(_unpack(store.blobs, file, brought))
     except MissingBlobs as error:
         raise BadArchive(
             f"model load interrupted: the tar lacks blobs of its model: {', '.join(error.missing)}"
         ) from error
     finally:
         store.drop_orphans(brought)
+
+
+def _unpack(blobs: Blobs, file: BinaryIO, brought: set[str]) -> bytes:
+    """Blobs into the store, their digests into `brought`; the manifest."""
+    try:
+        raw = _read_members(blobs, file, brought)
+    except (tarfile.TarError, EOFError) as error:
+        raise BadArchive(f"model load interrupted: the tar is cut short: {error}") from error
+    if raw is None:
+        raise BadArchive("model load interrupted: the tar has no manifest.json")
+    return raw
 
 
 def _read_members(blobs: Blobs, file: BinaryIO, brought: set[str]) -> bytes | None:
@@ -102,7 +107,7 @@ def _read_blob(blobs: Blobs, tar: tarfile.TarFile, member: tarfile.TarInfo, dige
     if blobs.has(digest, member.size):
         blobs.touch(digest)
         return False
-    disk.require_space(blobs.folder.parent, member.size)
+    blobs.require_space(member.size)
     partial = blobs.new_partial(limit=member.size)
     with contextlib.ExitStack() as undo:
         undo.callback(partial.drop)

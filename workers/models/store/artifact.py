@@ -16,6 +16,7 @@ import msgspec
 
 from shared.model_errors import UnsupportedArtifact
 from workers.models.store.manifest import MAX_CONFIG_BYTES, Descriptor, Manifest, parse
+from workers.models.store.untrusted import BadJson, decode
 
 DOCKER_CONFIG_V1 = "application/vnd.docker.ai.model.config.v0.1+json"
 DOCKER_CONFIG_V2 = "application/vnd.docker.ai.model.config.v0.2+json"
@@ -131,8 +132,8 @@ def role_of(layer: Descriptor, config: ModelConfig) -> Role:
 
 def _decode(raw: bytes) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        found: object = decode(raw)
+    except BadJson as error:
         raise UnsupportedArtifact(f"the model's config is not JSON: {error}") from error
     if not isinstance(found, dict):
         raise UnsupportedArtifact("the model's config is not a JSON object")

@@ -74,6 +74,11 @@ class Blobs:
         """A partial nobody else writes, for bytes whose digest is not known yet."""
         return self.open_partial(secrets.token_hex(32), limit=limit)
 
+    def require_space(self, needed_bytes: int) -> None:
+        """NoSpace unless this many bytes more fit on the blobs' disk."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        disk.require_space(self.folder, needed_bytes)
+
     def put(self, raw: bytes) -> str:
         """Store some bytes; their digest."""
         digest = digests.of(raw)

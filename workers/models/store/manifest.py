@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, field
 
 from shared.model_errors import UnsupportedArtifact
+from workers.models.store.untrusted import BadJson, decode
 
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_CONFIG_BYTES = 16 << 20
@@ -65,8 +66,8 @@ def parse(raw: bytes) -> Manifest:
     if len(raw) > MAX_MANIFEST_BYTES:
         raise UnsupportedArtifact(f"the manifest is over {MAX_MANIFEST_BYTES} bytes")
     try:
-        manifest = msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        manifest: Manifest = decode(raw, Manifest)
+    except BadJson as error:
         raise UnsupportedArtifact(f"not a model manifest: {error}") from error
     if manifest.media_type not in ("", OCI_MANIFEST, DOCKER_MANIFEST):
         raise UnsupportedArtifact(f"manifest type {manifest.media_type!r} is not supported")
@@ -85,11 +86,11 @@ def _same_sizes(manifest: Manifest) -> None:
 def first_of_index(raw: bytes) -> str | None:
     """Digest of the first manifest when `raw` is an index of several; None when it is no index."""
     try:
-        listed = msgspec.json.decode(raw, type=_Index).manifests
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        index: _Index = decode(raw, _Index)
+    except BadJson:
         return None
     kinds = (OCI_MANIFEST, DOCKER_MANIFEST)
-    return next((each.digest for each in listed if each.media_type in kinds), None)
+    return next((each.digest for each in index.manifests if each.media_type in kinds), None)
 
 
 def encode(manifest: Manifest) -> bytes:

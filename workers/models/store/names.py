@@ -9,7 +9,9 @@ from shared.model_errors import BadReference
 
 MAX_NAME = 255
 SEGMENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
-PATH = re.compile(rf"(?:[a-z0-9.-]+(?::[0-9]{{1,5}})?/)?{SEGMENT}(?:/{SEGMENT})*")
+LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+HOST = rf"(?:\[::1\]|{LABEL}(?:\.{LABEL})*)(?::[0-9]{{1,5}})?"
+PATH = re.compile(rf"(?:{HOST}/)?{SEGMENT}(?:/{SEGMENT})*")
 TAG = re.compile(r":[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 DIGEST_TAG = re.compile(r"@sha256:[0-9a-f]{64}")
 

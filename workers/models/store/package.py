@@ -137,7 +137,9 @@ def repackage(
     old = store.artifact_of(store.get(name).id).manifest
     config = msgspec.json.decode(store.config_raw(old))
     if context_size is not None:
-        config["config"] = {**config.get("config", {}), "context_size": context_size}
+        known = config.get("config")
+        known = known if isinstance(known, dict) else {}
+        config["config"] = {**known, "context_size": context_size}
     raw = msgspec.json.encode(config)
     descriptor = msgspec.structs.replace(old.config, digest=store.blobs.put(raw), size=len(raw))
     changed = msgspec.structs.replace(old, config=descriptor)
