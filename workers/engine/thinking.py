@@ -134,13 +134,8 @@ class ThinkingMask:
         return out
 
     def _finishing(self, rest: bytes) -> list[int]:
-        starts = (token for token in range(self._vocab.n_vocab))
-        pieces = ((token, self._vocab.piece(token)) for token in starts)
-        return [
-            token
-            for token, piece in pieces
-            if piece.startswith(rest) and piece[len(rest) :].strip()
-        ]
+        vocab = self._vocab
+        return [token for token in vocab.starting(rest) if vocab.piece(token)[len(rest) :].strip()]
 
 
 def thinking_masks(

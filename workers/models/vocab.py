@@ -42,6 +42,7 @@ class Vocab:
         self._pieces = tuple(_piece(pointer, token) for token in tokens)
         self.eog = frozenset(t for t in tokens if llama_cpp.llama_vocab_is_eog(pointer, t))
         self.control = frozenset(t for t in tokens if llama_cpp.llama_vocab_is_control(pointer, t))
+        self._starting: dict[bytes, tuple[int, ...]] = {}
         self.control_pieces = frozenset(self._pieces[t] for t in self.control) - {b""}
 
     def tokenize(
@@ -76,6 +77,13 @@ class Vocab:
     def text(self, token: int) -> str:
         """A marker's text; empty for no token (-1)."""
         return self.piece(token).decode("utf-8", "replace") if token >= 0 else ""
+
+    def starting(self, start: bytes) -> tuple[int, ...]:
+        """Tokens whose bytes begin with `start`, looked up once: for markers, not for prose."""
+        if start not in self._starting:
+            found = (at for at, piece in enumerate(self._pieces) if piece.startswith(start))
+            self._starting[start] = tuple(found)
+        return self._starting[start]
 
     def single(self, marker: str) -> int | None:
         """The token that alone stands for `marker`, if there is one."""

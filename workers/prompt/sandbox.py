@@ -21,6 +21,12 @@ from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from workers.prompt.metered import GenerationBlock, Metered
+from workers.prompt.sandbox_tables import (
+    COMPARING_TESTS,
+    LOOKING_FILTERS,
+    NO_FILTERS,
+    STRING_METHODS,
+)
 
 MAX_TEMPLATE_CHARS = 1 << 18
 MAX_STEPS = 2_000_000
@@ -28,103 +34,6 @@ MAX_NUMBER = 10_000
 MAX_BITS = 256
 MAX_ITEMS = 200_000
 
-STRING_METHODS = frozenset(
-    [
-        "capitalize",
-        "casefold",
-        "count",
-        "endswith",
-        "find",
-        "format",
-        "index",
-        "isalnum",
-        "isalpha",
-        "isascii",
-        "isdecimal",
-        "isdigit",
-        "islower",
-        "isnumeric",
-        "isspace",
-        "isupper",
-        "join",
-        "lower",
-        "lstrip",
-        "partition",
-        "removeprefix",
-        "removesuffix",
-        "replace",
-        "rfind",
-        "rindex",
-        "rpartition",
-        "rsplit",
-        "rstrip",
-        "split",
-        "splitlines",
-        "startswith",
-        "strip",
-        "swapcase",
-        "title",
-        "upper",
-    ]
-)
-NO_FILTERS = frozenset(
-    [
-        "center",
-        "filesizeformat",
-        "pprint",
-        "random",
-        "sum",
-        "urlize",
-        "wordwrap",
-        "xmlattr",
-        "batch",
-        "slice",
-    ]
-)
-LOOKING_FILTERS = frozenset(
-    [
-        "do_attr",
-        "do_default",
-        "do_first",
-        "do_items",
-        "do_last",
-        "do_list",
-        "do_map",
-        "do_reject",
-        "do_rejectattr",
-        "do_reverse",
-        "do_select",
-        "do_selectattr",
-        "len",
-        "sync_do_first",
-        "sync_do_list",
-        "sync_do_map",
-        "sync_do_reject",
-        "sync_do_rejectattr",
-        "sync_do_select",
-        "sync_do_selectattr",
-    ]
-)
-COMPARING_TESTS = frozenset(
-    [
-        "!=",
-        "<",
-        "<=",
-        "==",
-        ">",
-        ">=",
-        "eq",
-        "equalto",
-        "ge",
-        "greaterthan",
-        "gt",
-        "in",
-        "le",
-        "lessthan",
-        "lt",
-        "ne",
-    ]
-)
 LONG_NUMBER = re.compile(r"\d{5}|\*")
 
 
