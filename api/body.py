@@ -15,7 +15,7 @@ from shared.errors import RequestError, Unsupported
 
 T = TypeVar("T")
 
-PLACE = re.compile(r" - at `(?:key in )?\$\.?(?P<path>.*)`$")
+PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>.*)`$")
 UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
 MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
 

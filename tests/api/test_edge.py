@@ -131,9 +131,9 @@ async def test_a_full_queue_is_429_with_retry_after(
     app = create_app(Settings(max_queue=1), fake_redis)
     await worker.announce(jobs_per_s=0.1)
     waiting = Generate(id="job-1", model=MODEL, input=Prompt(text="x"))
-    async with app.service.running(), await app.service.start(waiting):
-        async with calling(app, body=chat()) as call:
-            answer = json.loads(await call.text())
+    asking = calling(app, body=chat())
+    async with app.service.running(), await app.service.start(waiting), asking as call:
+        answer = json.loads(await call.text())
     assert call.status == 429
     assert call.headers["retry-after"] == "10"
     assert answer["error"]["code"] == "rate_limit_exceeded"

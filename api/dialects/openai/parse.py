@@ -87,8 +87,8 @@ def thinking(asked: wire.ChatRequest) -> Thinking:
     enabled: bool | None = None
     if effort is not None:
         enabled = effort != "none"
-    if budget is not None:
-        enabled = budget != 0
+    if budget is not None and budget >= 0:  # -1: no limit
+        enabled = budget > 0
     return Thinking(
         enabled=enabled,
         budget=budget if budget and budget > 0 else None,

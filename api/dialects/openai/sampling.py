@@ -70,6 +70,8 @@ def common(wire: Generation) -> dict[str, Any]:
 def sampling(wire: Generation) -> Sampling:
     """What is given; the rest as shared.requests.Sampling has it."""
     given = {name: value for name in SAME_NAMES if (value := getattr(wire, name)) is not None}
+    if wire.top_k == -1:  # vLLM's word for all of them
+        given["top_k"] = 0
     if wire.seed is not None and wire.seed >= 0:  # llama-server's -1 asks for a random one
         given["seed"] = wire.seed
     if wire.dry_sequence_breakers is not None:
