@@ -34,6 +34,7 @@ WORKER = (
     "cells",
     "prefill_budget",
     "prefix_cache",
+    "exact",
     "threads",
     "gpu_layers",
     "lease_ms",

@@ -62,8 +62,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     prefill_budget: Annotated[int, _about("Most prompt tokens computed in one step", ge=1)] = 256
     prefix_cache: Annotated[
         int,
-        _about("Cells that idle cached prefixes may keep; -1 = all that are free", ge=-1),
+        _about("Cells that idle cached prefixes may keep; -1 = 4096 on a CPU, all on a GPU", ge=-1),
     ] = -1
+    exact: Annotated[
+        bool,
+        _about("On CPU, a stream that moves to another worker goes on with the very same text"),
+    ] = True
     threads: Annotated[int, _about("Threads of the engine; 0 = one a core", ge=0)] = 0
     gpu_layers: Annotated[int, _about("Layers on the GPU; -1 = all", ge=-1)] = -1
     lease_ms: Annotated[int, _about("After this silence a worker's jobs go to another", ge=200)] = (

@@ -136,7 +136,7 @@ def sequence_request(
         min_tokens=request.min_tokens,
         ignore_eos=request.ignore_eos,
         logprobs=request.logprobs,
-        mask=getattr(prepared, "mask", None),
+        mask=prepared.mask,
         lane=request.lane,
     )
 

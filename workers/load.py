@@ -114,6 +114,7 @@ def _open(settings: Settings, path: Path, stack: AsyncExitStack) -> LlamaRunner:
             cells=settings.cells,
             context=settings.context,
             threads=settings.threads,
+            exact=settings.exact,
             batch_rows=max(512, settings.prefill_budget + settings.slots),
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -139,8 +140,10 @@ async def fleet(*, appendonly: bool = False, **settings: Any) -> AsyncIterator[F
         )
         fleet = Fleet(url, folder, **settings)
         stack.callback(fleet.close)
-        yield fleet
-        await fleet.redis.aclose()
+        try:
+            yield fleet
+        finally:
+            await fleet.redis.aclose()
 
 
 def body(text: str, **more: Any) -> dict[str, Any]:
@@ -166,8 +169,6 @@ async def stream_text(client: httpx.AsyncClient, request: dict[str, Any]) -> lis
 
 def content_of(data: str) -> list[str]:
     """The content of one chunk, as a list of none or one."""
-    import json
-
     chunk = json.loads(data)
     assert "error" not in chunk, chunk
     deltas = [choice["delta"] for choice in chunk["choices"]]
