@@ -67,7 +67,7 @@ class ScriptedRunner:
     ) -> None:
         self.slots = slots
         self.sequence_ids = sequence_ids or slots + 8
-        self.cells = cells
+        self.cells = self.idle_cells = cells
         self.context_length = context_length
         self.batch_rows = batch_rows
         self.can_cut = can_cut

@@ -49,7 +49,7 @@ class _Close(msgspec.Struct, frozen=True):
 class Engine:
     """doors.EngineDoor over a runner. `start` begins the thread; tests call `step` themselves.
 
-    `prefix_cache`: cells that idle cached prefixes may keep; -1 = all that are free.
+    `prefix_cache`: cells that idle cached prefixes may keep; -1 = what the runner says.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Engine:
         self.slots = Slots(
             sequence_ids=runner.sequence_ids,
             cells=runner.cells,
-            idle_cells=prefix_cache if prefix_cache >= 0 else runner.cells,
+            idle_cells=prefix_cache if prefix_cache >= 0 else runner.idle_cells,
             can_cut=runner.can_cut,
         )
         self._scheduler = Scheduler(

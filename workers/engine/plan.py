@@ -76,6 +76,7 @@ class Runner(Protocol):
     slots: int  # sequences decoded together, at most
     sequence_ids: int  # slots and, beyond them, room for idle cached prefixes
     cells: int
+    idle_cells: int  # what cached prefixes may keep before they slow the others down
     context_length: int  # longest sequence
     batch_rows: int  # most rows of one plan
     n_vocab: int

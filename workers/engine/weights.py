@@ -25,9 +25,10 @@ class BadModel(ValueError):
 class Weights:
     """A llama_model and what decides how its memory may be treated. `pointer` is llama.cpp's."""
 
-    def __init__(self, pointer: Any, path: Path) -> None:
+    def __init__(self, pointer: Any, path: Path, *, offloaded: bool = False) -> None:
         self.pointer = pointer
         self.path = path
+        self.offloaded = offloaded
         self.vocab = Vocab(pointer)
         self.trained_context: int = llama_cpp.llama_model_n_ctx_train(pointer)
         self.recurrent = bool(
@@ -64,7 +65,8 @@ def open_weights(path: str | Path, *, gpu_layers: int = -1) -> Iterator[Weights]
     if pointer is None:
         raise BadModel(f"llama.cpp cannot load {path}; its own words are in the log")
     try:
-        yield Weights(pointer, path)
+        on_gpu = bool(llama_cpp.llama_supports_gpu_offload()) and gpu_layers != 0
+        yield Weights(pointer, path, offloaded=on_gpu)
     finally:
         llama_cpp.llama_model_free(pointer)
 
