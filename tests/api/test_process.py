@@ -50,6 +50,7 @@ class Api:
                     port=self.port,
                     unix_socket=self.socket,
                     heal_after_s=0.2,
+                    ping_s=0.25,
                     drain_timeout_s=20,
                 ),
                 stderr=log,
@@ -126,6 +127,9 @@ async def test_sigterm_lets_streams_end_and_accepts_no_more(
             pass
         api.process.send_signal(signal.SIGTERM)
         await refused(api)
+        for _ in range(4):  # pings: the stream goes on well after the signal
+            while await anext(lines) != ": ping":
+                pass
         await held.say(TextDelta(text="second"), Finished(choices=(ChoiceEnd(),)))
         rest = [line async for line in lines]
     assert any("second" in line for line in rest)
