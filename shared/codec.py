@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from shared.control import Control
+from shared.errors import RequestError
 from shared.events import Frame
 from shared.requests import Request
 
@@ -33,8 +34,11 @@ class BadPayload(ValueError):
 
 
 def encode_request(request: Request) -> bytes:
-    """A request as job payload."""
-    return VERSION + _encoder.encode(request)
+    """A request as job payload. Raises RequestError for numbers that only JSON can hold."""
+    try:
+        return VERSION + _encoder.encode(request)
+    except OverflowError as error:
+        raise RequestError("a number in this request has more than 64 bits") from error
 
 
 def decode_request(payload: bytes) -> Request:

@@ -6,7 +6,6 @@ Consecutive turns of one role are one turn, as the vendor has it.
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
 
@@ -216,7 +215,7 @@ def _image(at: str, block: wire.ImageBlock) -> Image:
 def _decoded(data: str, *, at: str) -> bytes:
     try:
         image = b64decode(data, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise RequestError(f"{at}: not base64: {error}", param=at) from error
     if not image:
         raise RequestError(f"{at}: an image of no bytes", param=at)

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 Refused = Any
 Share = Annotated[float, Meta(gt=0, le=1)]
+Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -154,7 +155,7 @@ Display = Literal["summarized", "omitted"] | None
 class ThinkingEnabled(Wire, frozen=True, kw_only=True, tag_field="type", tag="enabled"):
     """Think, for at most so many tokens."""
 
-    budget_tokens: Annotated[int, Meta(ge=1)] = 10_000
+    budget_tokens: Tokens = 10_000
     display: Display = None
 
 
@@ -201,7 +202,7 @@ class Metadata(Wire, frozen=True, kw_only=True):
 class CountTokens(Wire, frozen=True, kw_only=True):
     """POST messages/count_tokens. `max_tokens` changes no count; llama-server accepts it."""
 
-    max_tokens: Annotated[int, Meta(ge=1)] | None = None
+    max_tokens: Tokens | None = None
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[tuple[Turn, ...], Meta(min_length=1)]
     system: str | tuple[TextBlock, ...] | None = None
@@ -221,11 +222,11 @@ class CountTokens(Wire, frozen=True, kw_only=True):
 class MessageCreate(CountTokens, frozen=True, kw_only=True):
     """POST messages. `max_tokens` may be absent, as in llama-server."""
 
-    max_tokens: Annotated[int, Meta(ge=1)] = 4096
+    max_tokens: Tokens = 4096
     stream: bool | None = None
     temperature: Annotated[float, Meta(ge=0)] | None = None
     top_p: Share | None = None
-    top_k: Annotated[int, Meta(ge=0)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     stop_sequences: tuple[Annotated[str, Meta(min_length=1)], ...] | None = None
     metadata: Metadata | None = None
     service_tier: Literal["auto", "standard_only"] | None = None

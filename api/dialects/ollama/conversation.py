@@ -6,7 +6,6 @@ belongs to the first call of its name (or of any name) that has none yet.
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode
 from collections.abc import Sequence
 
@@ -106,7 +105,7 @@ def _image(image: str, *, at: str) -> Image:
         image = image.partition(",")[2]
     try:
         data = b64decode(image, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise RequestError(f"{at}: not base64: {error}", param=at) from error
     if not data:
         raise RequestError(f"{at}: an image of no bytes", param=at)

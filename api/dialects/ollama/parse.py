@@ -191,13 +191,11 @@ def _sampling(options: wire.Options | None) -> requests.Sampling:
     if options is None:
         return requests.Sampling()
     _check_options(options)
-    given: dict[str, Any] = {
-        name: value for name in SAMPLED if (value := getattr(options, name)) is not None
-    }
-    if "logit_bias" in given:
-        given["logit_bias"] = _logit_bias(given["logit_bias"])
+    given = {name: value for name in SAMPLED if (value := getattr(options, name)) is not None}
     if given.get("seed", 0) < 0:
         del given["seed"]  # -1: a seed of chance, as without one
+    if given.get("top_k", 0) < 0:
+        given["top_k"] = 0  # -1: all of them
     return msgspec.structs.replace(requests.Sampling(), **given)
 
 
@@ -210,15 +208,6 @@ def _check_options(options: wire.Options) -> None:
     for name in ("vocab_only", "logits_all", "embedding_only"):
         if getattr(options, name):
             raise Unsupported(f"options.{name}", "how a model is loaded is not the request's")
-
-
-def _logit_bias(given: dict[str, float]) -> dict[int, float]:
-    try:
-        return {int(token): bias for token, bias in given.items()}
-    except ValueError as error:
-        raise RequestError(
-            f"options.logit_bias: keys are token ids: {error}", param="options.logit_bias"
-        ) from error
 
 
 def _stops(given: str | tuple[str, ...] | None) -> tuple[str, ...]:

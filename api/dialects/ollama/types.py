@@ -14,6 +14,10 @@ from msgspec import Meta
 Refused = Any
 KeepAlive = float | str
 Positive = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Int32 = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Window = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,29 +30,29 @@ class Options(Wire, frozen=True, kw_only=True):
     temperature: Positive | None = None
     dynatemp_range: Positive | None = None
     dynatemp_exponent: Positive | None = None
-    top_k: int | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    typical_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    top_k: Int32 | None = None
+    top_p: Share | None = None
+    min_p: Share | None = None
+    typical_p: Share | None = None
     top_n_sigma: float | None = None
-    xtc_probability: Annotated[float, Meta(ge=0, le=1)] | None = None
-    xtc_threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
+    xtc_probability: Share | None = None
+    xtc_threshold: Share | None = None
     dry_multiplier: Positive | None = None
     dry_base: Positive | None = None
-    dry_allowed_length: Annotated[int, Meta(ge=0)] | None = None
-    dry_penalty_last_n: Annotated[int, Meta(ge=-1)] | None = None
+    dry_allowed_length: Count | None = None
+    dry_penalty_last_n: Window | None = None
     dry_sequence_breakers: tuple[str, ...] | None = None
     mirostat: Literal[0, 1, 2] | None = None
     mirostat_tau: Positive | None = None
     mirostat_eta: Positive | None = None
-    repeat_last_n: Annotated[int, Meta(ge=-1)] | None = None
+    repeat_last_n: Window | None = None
     repeat_penalty: Positive | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
-    seed: int | None = None
+    logit_bias: dict[Count, float] | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
 
-    num_predict: int | None = None
+    num_predict: Int32 | None = None
     stop: str | tuple[str, ...] | None = None
 
     tfs_z: float | None = None
@@ -165,7 +169,7 @@ class Embed(Named, frozen=True, kw_only=True):
 
     input: str | tuple[str, ...] | None = None
     truncate: bool | None = None
-    dimensions: Annotated[int, Meta(ge=0)] | None = None
+    dimensions: Count | None = None
     options: Options | None = None
     keep_alive: KeepAlive | None = None
 

@@ -91,6 +91,11 @@ def test_a_seed_of_chance_is_none(seed: int | None) -> None:
     assert chat(options={"seed": seed}).sampling.seed is None
 
 
+@pytest.mark.parametrize(("given", "top_k"), [(-1, 0), (0, 0), (5, 5)])
+def test_top_k(given: int, top_k: int) -> None:
+    assert chat(options={"top_k": given}).sampling.top_k == top_k
+
+
 @pytest.mark.parametrize(("given", "limit"), [(5, 5), (-1, None), (-2, None), (0, None)])
 def test_num_predict(given: int, limit: int | None) -> None:
     assert chat(options={"num_predict": given}).max_tokens == limit
