@@ -14,7 +14,7 @@ from api.dialects.ollama import answers, models, parse, render, types
 from api.dialects.ollama.errors import not_here, respond
 from api.faults import HTTPRequest
 from api.service import new_id, service_of
-from shared import refs, requests
+from shared import requests
 
 JSON = "application/json"
 API_LEVEL = "0.13.0"  # the Ollama release whose API this is: clients compare it with what they need
@@ -71,7 +71,7 @@ async def _move(
 ) -> Response[bytes]:
     """Nothing to answer: the model is loaded, or with keep_alive 0 let go."""
     if parse.intent_of(wire) == "unload":
-        await orders.unload(service_of(request), refs.normalize(pen.model))
+        await orders.unload(service_of(request), pen.model)
         return reply(pen.moved("unload"))
     await streaming.whole(request, service_of(request), parse.load(wire, job=new_id("load-")))
     return reply(pen.moved("load"))

@@ -161,7 +161,7 @@ async def test_an_empty_prompt_loads(sdk: ollama.AsyncClient, worker: FakeWorker
 async def test_keep_alive_zero_unloads(sdk: ollama.AsyncClient, fake_redis: ArqRedis) -> None:
     async with fake_redis.pubsub(ignore_subscribe_messages=True) as pubsub:
         await pubsub.subscribe(keys.CONTROL)
-        answer = await sdk.generate("smollm2", keep_alive=0)
+        answer = await sdk.generate("tiny", keep_alive=0)
         async with asyncio.timeout(5):
             while (message := await pubsub.get_message(timeout=1)) is None:
                 pass
@@ -170,6 +170,14 @@ async def test_keep_alive_zero_unloads(sdk: ollama.AsyncClient, fake_redis: ArqR
     with pytest.raises(ollama.ResponseError) as missing:
         await sdk.generate("nobody", keep_alive=0)
     assert missing.value.status_code == 404
+
+
+async def test_every_listed_name_is_answered(sdk: ollama.AsyncClient, worker: FakeWorker) -> None:
+    async with worker.serving(answers):
+        for listed in (await sdk.list()).models:
+            answer = await sdk.chat(listed.model or "", messages=HI)
+            assert answer.model == listed.model
+    assert {asked.model for asked in worker.taken} == {MODEL}
 
 
 async def test_errors(sdk: ollama.AsyncClient) -> None:
