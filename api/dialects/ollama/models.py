@@ -117,7 +117,6 @@ def _model_info(card: ModelCard) -> dict[str, str | int]:
     """The GGUF header's words for what the catalog knows."""
     known: dict[str, str | int] = {
         "general.architecture": card.architecture,
-        "general.file_type": card.quantization,
         "general.parameter_count": card.parameters,
         f"{card.architecture}.context_length": card.context,
     }

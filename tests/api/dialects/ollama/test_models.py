@@ -78,7 +78,6 @@ def test_what_is_known_is_shown() -> None:
     shown = models.shown(card)
     assert shown.model_info == {
         "general.architecture": "llama",
-        "general.file_type": "Q4_1",
         "general.parameter_count": 134_515_008,
         "llama.context_length": 8192,
     }
