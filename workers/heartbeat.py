@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 BEAT_S = 1.0
 QUICK_S = 0.2
-HUNG = 70  # exit status of a worker whose engine hangs
+HUNG = 70  # exit status of a worker whose engine hangs or died
 
 
 def loaded(served: Served, tokens_per_s: float) -> LoadedModel:
@@ -97,11 +97,13 @@ class Heartbeat:
 
 
 async def watch_steps(served: Callable[[], Iterable[Served]], *, timeout_s: float) -> None:
-    """A step that does not return cannot be cancelled, only left: end the process, at once. Its
-    supervisor starts another, its leases expire, and its jobs go on elsewhere."""
+    """A step that does not return cannot be cancelled, only left, and an engine that died will not
+    come back: end the process, at once. Its supervisor starts another, its leases expire, and its
+    jobs go on elsewhere."""
     while True:
         await asyncio.sleep(min(1.0, timeout_s / 4))
         for one in served():
-            if one.engine.stalled_s > timeout_s:
-                log.critical("engine.hung", model=one.ref, stalled_s=one.engine.stalled_s)
+            stalled_s = one.engine.stalled_s
+            if one.engine.dead or stalled_s > timeout_s:
+                log.critical("engine.hung", model=one.ref, stalled_s=stalled_s)
                 os._exit(HUNG)

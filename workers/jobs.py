@@ -17,7 +17,7 @@ from shared.errors import (
     RequestError,
     WorkerCrashed,
 )
-from shared.events import Finished, Frame, Started, Tokens, Usage
+from shared.events import Finished, Frame, Scores, Started, Tokens, Usage, Vectors
 from shared.queue import Verdict
 from shared.requests import Detokenize, Embed, Generate, Request, Rerank, Tokenize
 from workers.engine.doors import SequenceRequest
@@ -26,6 +26,7 @@ from workers.served import Served
 
 if TYPE_CHECKING:
     from workers.claim import LeasedWorker
+    from workers.embedding import Embeddings
     from workers.prompt.plan import Prepared
 
 log = structlog.get_logger()
@@ -94,8 +95,24 @@ async def _dispatch(served: Served, run: Run, request: Request, frames: list[Fra
             text = served.text.detokenize(request.tokens)
             run.say(Tokens(ids=request.tokens, text=text))
             run.end(Finished(usage=Usage(prompt_tokens=len(request.tokens))))
-        case Embed() | Rerank():
-            raise RequestError(f"{request.model} cannot {type(request).__name__.lower()} here")
+        case Embed():
+            await _embed(run, await _embeddings(served).vectors(request, on_stop=run.on_stop))
+        case Rerank():
+            await _embed(run, await _embeddings(served).scores(request, on_stop=run.on_stop))
+
+
+def _embeddings(served: Served) -> Embeddings:
+    if served.embeddings is None:
+        raise RequestError(f"{served.ref} gives no embeddings", param="model")
+    return served.embeddings
+
+
+async def _embed(run: Run, answer: tuple[Vectors | Scores, int] | None) -> None:
+    if answer is None:  # its client left
+        run.end(Finished())
+        return
+    run.say(answer[0])
+    run.end(Finished(usage=Usage(prompt_tokens=answer[1])))
 
 
 async def _tokenize(served: Served, run: Run, request: Tokenize) -> None:

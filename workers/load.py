@@ -8,7 +8,7 @@ import platform
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,10 +21,19 @@ from shared.queue import Queue
 from shared.requests import Generate, Prompt, Tokenize
 from shared.settings import Settings
 from workers import local
-from workers.engine.doors import EngineDoor, StepReport
+from workers.embedding import Embeddings
+from workers.engine.doors import (
+    End,
+    EngineDoor,
+    Output,
+    SequenceRequest,
+    StepReport,
+    StepStats,
+)
 from workers.engine.engine import Engine
 from workers.engine.runner import LlamaRunner
-from workers.metrics import WorkerMetrics
+from workers.engine.weights import Weights, open_weights
+from workers.metrics import ModelMetrics, WorkerMetrics
 from workers.models import gguf
 from workers.models.gguf import ModelFacts
 from workers.prompt.model_text import ModelText
@@ -34,6 +43,9 @@ from workers.served import Served
 log = structlog.get_logger()
 
 NO_LIMIT = 1 << 30
+LEAST_BATCH_ROWS = 512
+
+Put = Callable[[StepReport], None]
 
 
 @asynccontextmanager
@@ -44,12 +56,13 @@ async def load(settings: Settings, queue: Queue, metrics: WorkerMetrics) -> Asyn
     ref, path = local.resolve(settings)
     facts = await asyncio.to_thread(gguf.read, path)
     async with AsyncExitStack() as stack:
-        runner = await asyncio.to_thread(_open, settings, path, stack)
-        served = _serve(settings, queue, metrics, ref, facts, runner)
-        stack.push_async_callback(asyncio.to_thread, served.engine.close)
+        weights = await asyncio.to_thread(
+            stack.enter_context, open_weights(path, gpu_layers=settings.gpu_layers)
+        )
+        served = await _serve(settings, queue, metrics.of(ref), ref, facts, weights, stack)
         await _announce(queue, served, facts, path)
         seconds = round(time.monotonic() - started_s, 2)
-        log.info("model.loaded", model=ref, seconds=seconds, cells=runner.cells)
+        log.info("model.loaded", model=ref, seconds=seconds, context=served.context)
         yield served
 
 
@@ -105,57 +118,89 @@ def device() -> str:
     return f"cpu ({platform.machine()})"
 
 
-def _open(settings: Settings, path: Path, stack: AsyncExitStack) -> LlamaRunner:
-    return stack.enter_context(
-        LlamaRunner.open(
-            path,
-            gpu_layers=settings.gpu_layers,
-            slots=settings.slots,
-            cells=settings.cells,
-            context=settings.context,
-            threads=settings.threads,
-            exact=settings.exact,
-            batch_rows=max(512, settings.prefill_budget + settings.slots),
-        )
-    )
-
-
-def _serve(
+async def _serve(
     settings: Settings,
     queue: Queue,
-    metrics: WorkerMetrics,
+    metrics: ModelMetrics,
     ref: str,
     facts: ModelFacts,
-    runner: LlamaRunner,
+    weights: Weights,
+    stack: AsyncExitStack,
 ) -> Served:
-    loop = asyncio.get_running_loop()
-
-    def open_engine(put: Callable[[StepReport], None]) -> EngineDoor:
-        engine = Engine(
-            runner,
-            deliver=partial(_post, loop, put),
-            prefill_budget=settings.prefill_budget,
-            prefix_cache=settings.prefix_cache,
-        )
-        engine.start()
-        return engine
-
-    return Served(
+    embeddings = Embeddings(weights, weights.vocab, threads=settings.threads)
+    stack.push_async_callback(asyncio.to_thread, embeddings.close)
+    context, slots, open_engine = weights.trained_context, settings.slots, _no_engine
+    if weights.generates:
+        runner = await asyncio.to_thread(stack.enter_context, _runner(settings, weights))
+        context, slots = runner.context_length, runner.slots
+        open_engine = partial(_engine, settings, runner, asyncio.get_running_loop())
+    served = Served(
         ref,
-        Text(ModelText(runner.vocab, facts), context=runner.context_length),
+        Text(ModelText(weights.vocab, facts), context=context),
         queue=queue,
         settings=settings,
-        context=runner.context_length,
-        slots=runner.slots,
+        context=context,
+        slots=slots,
         bytes=facts.size_bytes,
-        metrics=metrics.of(ref),
+        metrics=metrics,
+        embeddings=embeddings,
+        generates=weights.generates,
         open_engine=open_engine,
+    )
+    stack.push_async_callback(asyncio.to_thread, served.engine.close)
+    return served
+
+
+def _runner(settings: Settings, weights: Weights) -> AbstractContextManager[LlamaRunner]:
+    return LlamaRunner.share(
+        weights,
+        slots=settings.slots,
+        cells=settings.cells,
+        context=settings.context,
+        threads=settings.threads,
+        exact=settings.exact,
+        batch_rows=max(LEAST_BATCH_ROWS, settings.prefill_budget + settings.slots),
     )
 
 
-def _post(
-    loop: asyncio.AbstractEventLoop, put: Callable[[StepReport], None], report: StepReport
-) -> None:
+def _engine(
+    settings: Settings, runner: LlamaRunner, loop: asyncio.AbstractEventLoop, put: Put
+) -> EngineDoor:
+    engine = Engine(
+        runner,
+        deliver=partial(_post, loop, put),
+        prefill_budget=settings.prefill_budget,
+        prefix_cache=settings.prefix_cache,
+    )
+    engine.start()
+    return engine
+
+
+class NoEngine:
+    """doors.EngineDoor of a model that generates nothing: jobs.py asks it for nothing."""
+
+    def __init__(self, put: Put) -> None:
+        self._put = put
+        self.stalled_s = 0.0
+        self.dead = False
+
+    def submit(self, request: SequenceRequest) -> None:
+        """Refuse it."""
+        end = End(kind="failed", error="this model gives embeddings and generates no text")
+        self._put(StepReport(outputs=(Output(key=request.key, end=end),), stats=StepStats()))
+
+    def cancel(self, key: str) -> None:
+        """Nothing runs here."""
+
+    def close(self) -> None:
+        """Nothing runs here."""
+
+
+def _no_engine(put: Put) -> EngineDoor:
+    return NoEngine(put)
+
+
+def _post(loop: asyncio.AbstractEventLoop, put: Put, report: StepReport) -> None:
     with suppress(RuntimeError):  # the loop is closed: the process is ending
         loop.call_soon_threadsafe(put, report)
 
@@ -163,7 +208,7 @@ def _post(
 async def _announce(queue: Queue, served: Served, facts: ModelFacts, path: Path) -> None:
     """Put the model into the catalog: from now on it may be asked for."""
     digest = await asyncio.to_thread(local.digest, path)
-    modified_s = int(path.stat().st_mtime)
+    modified_s = int((await asyncio.to_thread(path.stat)).st_mtime)
     card = local.card(
         served.ref, facts, context=served.context, digest=digest, modified_s=modified_s
     )

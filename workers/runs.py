@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shared import codec
 from shared.errors import CaravanError
@@ -37,6 +37,7 @@ class Run:
         self.terminal: Finished | Failed | None = None
         self._events: list[Event] = []
         self._tokens: dict[int, list[int]] = {}
+        self._on_stop: list[Callable[[], None]] = []
 
     @property
     def job(self) -> str:
@@ -52,6 +53,20 @@ class Run:
     def pressing(self) -> bool:
         """Whether it must be written at once: a beginning or an end."""
         return self.dirty and (self.urgent or self.terminal is not None or self.hand_back)
+
+    def on_stop(self, act: Callable[[], None]) -> None:
+        """Do this when nobody wants the run any more; at once if that is so already."""
+        if self.stopped:
+            act()
+        else:
+            self._on_stop.append(act)
+
+    def stop(self) -> None:
+        """Nobody wants it any more."""
+        self.stopped = True
+        acts, self._on_stop = self._on_stop, []
+        for act in acts:
+            act()
 
     def say(self, *events: Event) -> None:
         """Add events that come from no token."""

@@ -18,6 +18,7 @@ from workers.publisher import Publisher
 from workers.runs import Run
 
 if TYPE_CHECKING:
+    from workers.embedding import Embeddings
     from workers.prompt.plan import Prepared
 
 log = structlog.get_logger()
@@ -54,6 +55,8 @@ class Served:
         slots: int,
         bytes: int,
         metrics: ModelMetrics,
+        embeddings: Embeddings | None = None,
+        generates: bool = True,
         open_engine: Callable[[Callable[[StepReport], None]], EngineDoor],
     ) -> None:
         self.ref = ref
@@ -62,6 +65,8 @@ class Served:
         self.slots = slots
         self.bytes = bytes
         self.metrics = metrics
+        self.embeddings = embeddings
+        self.generates = generates
         self.last_used_ms = 0
         self.publisher = Publisher(
             queue,
@@ -91,15 +96,16 @@ class Served:
 
     def stop(self, key: str) -> None:
         """Nobody wants this run's tokens any more."""
-        if run := self.publisher.runs.get(key):
-            run.stopped = True
         self.engine.cancel(key)
+        if run := self.publisher.runs.get(key):
+            run.stop()
 
     def hand_back(self) -> None:
         """Give every live run back to the queue."""
         for run in self.publisher.runs.values():
             run.hand_back = run.terminal is None
             self.engine.cancel(run.key)
+            run.stop()
         self.publisher.kick()
 
     def _stepped(self, report: StepReport) -> None:

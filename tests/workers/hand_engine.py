@@ -16,6 +16,7 @@ class HandEngine:
         self.submitted: dict[str, SequenceRequest] = {}
         self.cancelled: list[str] = []
         self.stalled_s = 0.0
+        self.dead = False
         self.closed = False
 
     def submit(self, request: SequenceRequest) -> None:

@@ -140,5 +140,9 @@ class EngineDoor(Protocol):
         """Stop the thread; live jobs end as `preempted`. Returns when it has stopped."""
 
     @property
+    def dead(self) -> bool:
+        """Whether the device is beyond use: its process should exit."""
+
+    @property
     def stalled_s(self) -> float:
         """How long the step now running has taken; 0 between steps."""

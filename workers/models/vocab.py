@@ -35,6 +35,7 @@ class Vocab:
         self.bos = _token(llama_cpp.llama_vocab_bos(pointer))
         self.eos = _token(llama_cpp.llama_vocab_eos(pointer))
         self.eot = _token(llama_cpp.llama_vocab_eot(pointer))
+        self.separator = _token(llama_cpp.llama_vocab_sep(pointer))
         self.adds_bos: bool = llama_cpp.llama_vocab_get_add_bos(pointer)
         self.adds_eos: bool = llama_cpp.llama_vocab_get_add_eos(pointer)
         self.fim = _fim(pointer)
