@@ -27,7 +27,7 @@ from shared.settings import Settings
 
 GRACE_S = 5.0  # beyond what a child allows itself: to close its files and say goodbye
 REDIS_STOP_S = 30.0  # it writes its file to the disk
-POLL_S = 0.1
+POLL_S = 0.2
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Modules = Mapping[str, str]
@@ -42,9 +42,9 @@ class Wish:
         self.hurry = asyncio.Event()
 
     def listen(self) -> None:
-        """Take over the signals of this process, except those it was started to ignore (nohup)."""
+        """Take over the signals of this process; under nohup a hang-up stays ignored."""
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 asyncio.get_running_loop().add_signal_handler(number, self.heard)
 
     def heard(self) -> None:
