@@ -49,14 +49,12 @@ class Authorizer:
         challenge = challenge_of(response.headers.get("WWW-Authenticate", ""))
         match challenge.scheme:
             case "basic" if self._login:
-                header = httpx.BasicAuth(self._login.user, self._login.password)._auth_header
+                self.header = httpx.BasicAuth(self._login.user, self._login.password)._auth_header
             case "bearer":
-                header = f"Bearer {await self._token(challenge, response, name=name)}"
+                self.header = f"Bearer {await self._token(challenge, response, name=name)}"
             case _:
                 return False
-        changed = header != self.header
-        self.header = header
-        return changed
+        return True
 
     async def _token(self, challenge: Challenge, refused: httpx.Response, *, name: str) -> str:
         realm = httpx.URL(challenge.parameters.get("realm", ""))

@@ -99,15 +99,15 @@ async def _fill(blobs: Blobs, want: Wanted, open_at: Opener, retry: Retry, show:
 async def _receive_all(
     partial: Partial, want: Wanted, open_at: Opener, retry: Retry, show: Show
 ) -> None:
-    """Attempts until the bytes are complete; one that brought bytes starts the count again."""
-    failures = 0
+    """Attempts until the bytes are complete; getting further than ever starts the count again."""
+    failures, furthest = 0, partial.size
     while not _complete(partial, want):
-        before = partial.size
         try:
             await _receive(partial, want, open_at, show)
             return
         except (httpx.RequestError, RemoteDown) as error:
-            failures = 1 if partial.size > before else failures + 1
+            failures = 1 if partial.size > furthest else failures + 1
+            furthest = max(furthest, partial.size)
             if failures >= retry.attempts:
                 raise as_down(error) from error
             await asyncio.sleep(retry.wait_s(failures, asked_s=asked_s(error)))
@@ -116,7 +116,7 @@ async def _receive_all(
 def _complete(partial: Partial, want: Wanted) -> bool:
     """Whether all is here already: a crash may come between the last byte and the name."""
     if want.size is None:
-        return partial.digest == want.digest
+        return partial.size > 0 and partial.digest == want.digest
     return partial.size == want.size and partial.size > 0
 
 

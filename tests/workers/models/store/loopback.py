@@ -28,12 +28,15 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What to send. `cut` closes the connection after so many bytes of the body."""
+    """What to send. `cut` closes the connection after so many bytes of the body; `hold` stops
+    after so many until the other side is gone.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = {}
     cut: int | None = None
+    hold: int | None = None
 
 
 Play = Callable[[Asked], Answer]
@@ -52,57 +55,66 @@ class Loopback:
         return sum(part in f"{asked.method} {asked.path}" for asked in self.asked)
 
 
+class Handler(BaseHTTPRequestHandler):
+    """One connection to a Server."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def log_message(self, *args: Any) -> None:
+        """Tests are quiet."""
+
+    def handle_one_request(self) -> None:
+        with contextlib.suppress(ConnectionError):
+            super().handle_one_request()
+            return
+        self.close_connection = True
+
+    def answer(self) -> None:
+        parts = urlsplit(self.path)
+        headers = {key.lower(): found for key, found in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", "0")))
+        asked = Asked(self.command, parts.path, parts.query, headers, body)
+        self.server.loopback.asked.append(asked)
+        self.send(self.server.play(asked))
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = answer
+
+    def send(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        headers = {"Content-Length": str(len(answer.body)), **answer.headers}
+        for key, found in headers.items():
+            self.send_header(key, found)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.write(answer)
+
+    def write(self, answer: Answer) -> None:
+        self.wfile.write(answer.body[: answer.hold if answer.cut is None else answer.cut])
+        if answer.hold is not None:
+            self.connection.recv(1)  # returns when the client closes
+        self.close_connection = not (answer.hold is answer.cut is None)
+
+
+class Server(ThreadingHTTPServer):
+    """Answers what `play` says and remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self, play: Play) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.play = play
+        self.loopback = Loopback(f"127.0.0.1:{self.server_port}")
+
+
 @contextlib.contextmanager
 def serve(play: Play) -> Iterator[Loopback]:
     """Answer on a free port for as long as the block lasts."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: Any) -> None:
-            """Tests are quiet."""
-
-        def handle_one_request(self) -> None:
-            with contextlib.suppress(ConnectionError):
-                super().handle_one_request()
-                return
-            self.close_connection = True
-
-        def answer(self) -> None:
-            parts = urlsplit(self.path)
-            asked = Asked(
-                self.command,
-                parts.path,
-                parts.query,
-                {key.lower(): found for key, found in self.headers.items()},
-                self._body(),
-            )
-            loopback.asked.append(asked)
-            self.send(play(asked))
-
-        def _body(self) -> bytes:
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-
-        def send(self, answer: Answer) -> None:
-            self.send_response(answer.status)
-            headers = {"Content-Length": str(len(answer.body)), **answer.headers}
-            for key, found in headers.items():
-                self.send_header(key, found)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(answer.body[: answer.cut])
-            if answer.cut is not None:
-                self.close_connection = True
-
-        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = answer
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    loopback = Loopback(f"127.0.0.1:{server.server_port}")
+    server = Server(play)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield loopback
+        yield server.loopback
     finally:
         server.shutdown()
         thread.join()

@@ -1,0 +1,550 @@
+"""Pulls from registries that misbehave: the right error, nothing half stored, resumed if able."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shared.errors import CaravanError
+from shared.model_errors import (
+    BadDigest,
+    BadReference,
+    ModelNotFound,
+    NoSpace,
+    RemoteDown,
+    Unauthorized,
+    UnsupportedArtifact,
+)
+from tests.workers.models.store.conftest import HASTY, OPTIONS, pulled, watch
+from tests.workers.models.store.files import add_model, gguf_bytes
+from tests.workers.models.store.loopback import Answer, Asked, Play, ranged, registry_of, serve
+from workers.models.gguf import BadModelFile
+from workers.models.remote.options import Login, RemoteOptions
+from workers.models.remote.progress import Progress
+from workers.models.remote.pull import Pulls, open_pulls
+from workers.models.store import digests
+from workers.models.store.blobs import INCOMPLETE
+from workers.models.store.manifest import OCI_INDEX, parse
+from workers.models.store.store import Store, StoredModel
+
+SIZE = 400_000
+MIB = 1 << 20
+
+
+@pytest.fixture
+def model(other: Store, tmp_path: Path) -> StoredModel:
+    """What the remote has."""
+    return add_model(other, tmp_path, "m", size=SIZE)
+
+
+@pytest.fixture
+def honest(other: Store, model: StoredModel) -> Play:
+    """A registry that has it."""
+    return registry_of(other, model.id)
+
+
+@pytest.fixture
+def weights(other: Store, model: StoredModel) -> str:
+    """Digest of the weights."""
+    return parse(other.manifest_raw(model.id)).layers[0].digest
+
+
+def blobs_in(store: Store) -> list[str]:
+    """Whole blobs of a store."""
+    return [path.name for path in store.blobs.folder.glob("*") if path.suffix != INCOMPLETE]
+
+
+async def test_an_honest_registry(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play
+) -> None:
+    with serve(honest) as server:
+        assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
+        assert server.count("GET") == 3
+    assert store.get(f"{server.host}/org/m").config == model.config
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "asked"),
+    [
+        (401, Unauthorized, 1),
+        (403, Unauthorized, 1),
+        (404, ModelNotFound, 1),
+        (400, BadReference, 1),
+        (429, RemoteDown, 3),
+        (500, RemoteDown, 3),
+        (503, RemoteDown, 3),
+    ],
+)
+@pytest.mark.parametrize("where", ["/manifests/", "/blobs/"])
+async def test_statuses(
+    store: Store,
+    pulls: Pulls,
+    honest: Play,
+    status: int,
+    error: type[CaravanError],
+    asked: int,
+    where: str,
+) -> None:
+    def play(request: Asked) -> Answer:
+        body = b'{"errors":[{"code":"SOME_CODE","message":"a reason"}]}'
+        return Answer(status=status, body=body) if where in request.path else honest(request)
+
+    with serve(play) as server:
+        with pytest.raises(error, match="SOME_CODE - a reason"):
+            await watch(pulls.pull(f"{server.host}/org/m"))
+        assert server.count(where) == asked
+    assert (store.all(), blobs_in(store)) == ([], [])
+
+
+async def test_trouble_that_passes_is_not_noticed(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play
+) -> None:
+    troubled: set[str] = set()
+
+    def play(request: Asked) -> Answer:
+        if request.path not in troubled:
+            troubled.add(request.path)
+            return Answer(status=503, headers={"Retry-After": "0"})
+        return honest(request)
+
+    with serve(play) as server:
+        assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
+    assert len(troubled) == 3
+
+
+async def test_a_wish_for_time_is_part_of_the_error(pulls: Pulls) -> None:
+    with serve(lambda request: Answer(status=429, headers={"Retry-After": "7"})) as server:
+        with pytest.raises(RemoteDown) as down:
+            await watch(pulls.pull(f"{server.host}/org/m"))
+    assert (down.value.limited, down.value.retry_after_s) == (True, 7)
+
+
+async def test_bodies_that_break_off_are_resumed(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play, weights: str
+) -> None:
+    """Each answer is cut short after some bytes; every one counts as progress."""
+    sent: list[tuple[int, int]] = []
+
+    def play(request: Asked) -> Answer:
+        answer = honest(request)
+        if not request.path.endswith(weights):
+            return answer
+        cut = 30_000 + 7_001 * len(sent) % 20_000
+        sent.append((request.offset, cut))
+        return msgspec.structs.replace(answer, cut=cut)
+
+    with serve(play) as server:
+        assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
+    offsets = [offset for offset, _ in sent]
+    assert len(sent) > 8
+    assert offsets == sorted(set(offsets))
+
+
+async def test_a_body_that_ends_early_each_time_is_an_error(
+    store: Store, pulls: Pulls, honest: Play, weights: str
+) -> None:
+    """Without progress the retries run out, and what came stays for next time."""
+
+    def play(request: Asked) -> Answer:
+        if not request.path.endswith(weights):
+            return honest(request)
+        answer = honest(request)
+        return msgspec.structs.replace(answer, cut=max(0, 100_000 - request.offset))
+
+    with serve(play) as server, pytest.raises(RemoteDown, match="try again"):
+        await watch(pulls.pull(f"{server.host}/org/m"))
+    assert store.blobs.partial_bytes(digests.hex_of(weights)) == 100_000
+    assert store.all() == []
+
+
+async def test_a_short_body_that_claims_to_be_whole(
+    store: Store, pulls: Pulls, honest: Play, weights: str
+) -> None:
+    def play(request: Asked) -> Answer:
+        answer = honest(request)
+        if request.path.endswith(weights) and not request.offset:
+            return Answer(body=answer.body[:1000])
+        return Answer(status=416) if request.offset else answer
+
+    with serve(play) as server, pytest.raises(RemoteDown):
+        await watch(pulls.pull(f"{server.host}/org/m"))
+    assert store.all() == []
+
+
+async def test_wrong_bytes_are_thrown_away(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play, weights: str
+) -> None:
+    lying = True
+
+    def play(request: Asked) -> Answer:
+        answer = honest(request)
+        if request.path.endswith(weights) and lying:
+            return msgspec.structs.replace(answer, body=answer.body[:-1] + b"!")
+        return answer
+
+    with serve(play) as server:
+        with pytest.raises(BadDigest, match=weights):
+            await watch(pulls.pull(f"{server.host}/org/m"))
+        assert not store.blobs.has(weights)
+        assert store.blobs.partial_bytes(digests.hex_of(weights)) == 0
+        lying = False
+        assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
+
+
+async def test_more_bytes_than_announced(
+    store: Store, pulls: Pulls, honest: Play, weights: str
+) -> None:
+    def play(request: Asked) -> Answer:
+        answer = honest(request)
+        more = answer.body + bytes(500_000) if request.path.endswith(weights) else answer.body
+        return msgspec.structs.replace(answer, body=more)
+
+    with serve(play) as server, pytest.raises(BadDigest, match="more bytes"):
+        await watch(pulls.pull(f"{server.host}/org/m"))
+    assert not list(store.blobs.folder.glob("*" + INCOMPLETE))
+
+
+@pytest.mark.parametrize("ranges", ["honoured", "ignored", "wrong", "refused"])
+async def test_a_partial_is_gone_on_with_or_replaced(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play, weights: str, ranges: str
+) -> None:
+    whole = gguf_bytes(SIZE)
+    partial = store.blobs.open_partial(digests.hex_of(weights))
+    partial.append(whole[:150_000])
+    partial.close()
+    offsets: list[int] = []
+
+    def play(request: Asked) -> Answer:
+        if not request.path.endswith(weights):
+            return honest(request)
+        offsets.append(request.offset)
+        if request.offset and ranges != "honoured":
+            return {
+                "ignored": Answer(body=whole),
+                "wrong": Answer(
+                    status=206, body=whole[7:], headers={"Content-Range": "bytes 7-9/10"}
+                ),
+                "refused": Answer(status=416),
+            }[ranges]
+        return honest(request)
+
+    with serve(play) as server:
+        assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
+    expected = {"honoured": [150_000], "ignored": [150_000]}
+    assert offsets == expected.get(ranges, [150_000, 0])
+
+
+@pytest.mark.parametrize("size", [150_000, SIZE + 99_999])
+async def test_a_partial_of_other_bytes_is_replaced(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play, weights: str, size: int
+) -> None:
+    """As a power cut may leave it: the right length, the wrong bytes."""
+    partial = store.blobs.open_partial(digests.hex_of(weights))
+    partial.append(bytes(size))
+    partial.close()
+    with serve(honest) as server:
+        assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
+
+
+async def test_a_whole_partial_needs_no_bytes(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play, weights: str
+) -> None:
+    """The crash came between the last byte and the name."""
+    partial = store.blobs.open_partial(digests.hex_of(weights))
+    partial.append(gguf_bytes(SIZE))
+    partial.close()
+    with serve(honest) as server:
+        assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
+        assert server.count(weights) == 0
+
+
+async def test_space_is_checked_before_the_first_byte(
+    store: Store, pulls: Pulls, other: Store, model: StoredModel
+) -> None:
+    raw = msgspec.json.decode(other.manifest_raw(model.id))
+    raw["layers"][0]["size"] = 1 << 49
+    config = other.blobs.path(raw["config"]["digest"]).read_bytes()
+
+    def play(request: Asked) -> Answer:
+        return Answer(body=msgspec.json.encode(raw) if "/manifests/" in request.path else config)
+
+    with serve(play) as server:
+        with pytest.raises(NoSpace, match="MiB"):
+            await watch(pulls.pull(f"{server.host}/org/m"))
+        assert server.count(raw["layers"][0]["digest"]) == 0
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"<html>", b"{}", b"[" * 200_000, b'{"a":' * 200_000, b"x" * (5 << 20)],
+    ids=["empty", "html", "object", "deep list", "deep object", "huge"],
+)
+async def test_manifests_that_are_none(store: Store, pulls: Pulls, raw: bytes) -> None:
+    with serve(lambda request: Answer(body=raw)) as server, pytest.raises(UnsupportedArtifact):
+        await watch(pulls.pull(f"{server.host}/org/m"))
+    assert store.all() == []
+
+
+async def test_a_manifest_of_another_digest(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play
+) -> None:
+    with serve(honest) as server:
+        with pytest.raises(BadDigest):
+            await watch(pulls.pull(f"{server.host}/org/m@sha256:{'0' * 64}"))
+        assert (await pulled(pulls.pull(f"{server.host}/org/m@{model.id}"))).id == model.id
+
+
+async def test_an_index_leads_to_its_first_manifest(
+    store: Store, pulls: Pulls, other: Store, model: StoredModel, honest: Play
+) -> None:
+    raw = other.manifest_raw(model.id)
+    entry = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": model.id,
+        "size": len(raw),
+    }
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]}
+
+    def play(request: Asked) -> Answer:
+        if request.path.endswith("/manifests/latest"):
+            return Answer(body=msgspec.json.encode(index))
+        return honest(request)
+
+    with serve(play) as server:
+        assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
+
+
+async def test_basic_login(store: Store, model: StoredModel, honest: Play) -> None:
+    def play(request: Asked) -> Answer:
+        if request.headers.get("authorization") != "Basic bWU6c2VjcmV0":
+            return Answer(status=401, headers={"WWW-Authenticate": 'Basic realm="r"'})
+        return honest(request)
+
+    with serve(play) as server:
+        for password, fails in (("wrong", True), ("secret", False)):
+            logins = {server.host: Login("me", password)}
+            options = RemoteOptions(retry=HASTY, logins=logins)
+            async with open_pulls(store, options) as pulls:
+                if fails:
+                    with pytest.raises(Unauthorized, match="login"):
+                        await watch(pulls.pull(f"{server.host}/org/m"))
+                else:
+                    assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
+
+
+def token_service(honest: Play, server: Callable[[], str]) -> Play:
+    """A registry whose tokens come from a service beside it and last for two requests."""
+    uses = 0
+
+    def play(request: Asked) -> Answer:
+        nonlocal uses
+        if request.path == "/token":
+            uses = 2
+            assert request.query == "service=s&scope=repository%3Aorg%2Fm%3Apull"
+            return Answer(body=b'{"token":"t0ken"}')
+        uses -= 1
+        if request.headers.get("authorization") != "Bearer t0ken" or uses < 0:
+            realm = f'Bearer realm="http://{server()}/token",service="s"'
+            header = f'{realm},scope="repository:org/m:pull"'
+            return Answer(status=401, headers={"WWW-Authenticate": header})
+        return honest(request)
+
+    return play
+
+
+async def test_token_login_renews_itself(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play
+) -> None:
+    host = ""
+    with serve(token_service(honest, lambda: host)) as server:
+        host = server.host
+        assert (await pulled(pulls.pull(f"{host}/org/m"))).id == model.id
+        assert server.count("/token") >= 1
+
+
+async def test_the_callers_token_is_sent_as_it_is(
+    pulls: Pulls, model: StoredModel, honest: Play
+) -> None:
+    with serve(honest) as server:
+        await watch(pulls.pull(f"{server.host}/org/m", token="mine"))
+        assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer mine"}
+
+
+async def test_a_redirect_elsewhere_does_not_take_the_token_along(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play, weights: str
+) -> None:
+    with serve(honest) as cdn:
+
+        def play(request: Asked) -> Answer:
+            if "/blobs/" in request.path:
+                return Answer(status=307, headers={"Location": cdn.url + request.path})
+            return honest(request)
+
+        with serve(play) as server:
+            last = await pulled(pulls.pull(f"{server.host}/org/m", token="mine"))
+        assert last.id == model.id
+        assert cdn.count(weights) == 1
+        assert all("authorization" not in asked.headers for asked in cdn.asked)
+
+
+async def test_a_redirect_to_plain_http_elsewhere_is_refused(pulls: Pulls) -> None:
+    away = Answer(status=307, headers={"Location": "http://example.com/secret"})
+    with serve(lambda request: away) as server:
+        with pytest.raises(BadReference, match=r"example\.com asks for plain HTTP"):
+            await watch(pulls.pull(f"{server.host}/org/m"))
+
+
+async def test_redirects_in_a_circle(pulls: Pulls) -> None:
+    with serve(lambda request: Answer(status=307, headers={"Location": "/again"})) as server:
+        with pytest.raises(RemoteDown):
+            await watch(pulls.pull(f"{server.host}/org/m"))
+
+
+async def test_mirrors_are_asked_first_and_may_fail(
+    store: Store, model: StoredModel, honest: Play
+) -> None:
+    with serve(lambda request: Answer(status=404)) as empty, serve(honest) as mirror:
+        options = RemoteOptions(retry=HASTY, mirrors=(empty.url, mirror.url + "/"))
+        async with open_pulls(store, options) as pulls:
+            last = await pulled(pulls.pull("org/m", token="for the hub only"))
+        assert (last.id, last.ref) == (model.id, "org/m:latest")
+        assert empty.count("GET") == 1
+        assert all("authorization" not in asked.headers for asked in mirror.asked)
+
+
+async def test_nobody_listens(pulls: Pulls) -> None:
+    with pytest.raises(RemoteDown, match=r"127\.0\.0\.1 cannot be reached"):
+        await watch(pulls.pull("127.0.0.1:1/org/m"))
+
+
+def test_bad_names_are_refused_at_the_call(pulls: Pulls) -> None:
+    for name in ("", "../x", "sha256:" + "0" * 64):
+        with pytest.raises(BadReference):
+            pulls.pull(name)
+
+
+async def test_two_callers_share_one_pull(
+    pulls: Pulls, model: StoredModel, honest: Play, weights: str
+) -> None:
+    with serve(honest) as server:
+        name = f"{server.host}/org/m"
+        results = await asyncio.gather(*(pulled(pulls.pull(name)) for _ in range(5)))
+        assert {result.id for result in results} == {model.id}
+        assert (server.count("/manifests/"), server.count(weights)) == (1, 1)
+
+
+async def test_leaving_keeps_what_came(
+    store: Store, pulls: Pulls, other: Store, tmp_path: Path
+) -> None:
+    """The last caller goes away in mid-blob; the next one resumes."""
+    model = add_model(other, tmp_path, "large", seed="large", size=4 * MIB)
+    honest = registry_of(other, model.id)
+    large = parse(other.manifest_raw(model.id)).layers[0].digest
+
+    def play(request: Asked) -> Answer:
+        held = request.path.endswith(large) and not request.offset
+        return msgspec.structs.replace(honest(request), hold=2 * MIB if held else None)
+
+    with serve(play) as server:
+        async with aclosing(pulls.pull(f"{server.host}/org/m")) as leaving:  # type: ignore[type-var]
+            async for progress in leaving:
+                if isinstance(progress, Progress) and progress.done >= MIB:
+                    break
+        assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
+        offsets = [asked.offset for asked in server.asked if asked.path.endswith(large)]
+    assert len(offsets) == 2
+    assert MIB <= offsets[1] <= 2 * MIB
+
+
+async def test_a_deleted_blob_is_fetched_again_before_the_commit(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play, weights: str
+) -> None:
+    """Two models share weights; one is deleted while the other is being pulled."""
+    with serve(honest) as server:
+        name = f"{server.host}/org/m"
+        await watch(pulls.pull(name))
+        os.truncate(store.blobs.path(weights), 10)
+        assert (await pulled(pulls.pull(name))).id == model.id
+        assert server.count(weights) == 2
+    assert store.bundle(name).model.read_bytes() == gguf_bytes(SIZE)
+
+
+class TestFilesAndUrls:
+    """Single GGUF files."""
+
+    async def test_a_file(self, store: Store, tmp_path: Path) -> None:
+        path = tmp_path / "My Model.gguf"
+        path.write_bytes(gguf_bytes(3_000_000))
+        options = RemoteOptions(retry=HASTY, file_roots=(tmp_path,))
+        async with open_pulls(store, options) as pulls:
+            progress, last = await watch(pulls.pull(f"file:{path}"))
+            assert last.ref == "ai/my-model:latest"
+            assert [(each.done, each.size) for each in progress][-1] == (path.stat().st_size,) * 2
+            named = await pulled(pulls.pull(f"file:{path}", ref="org/own:v1"))
+        assert store.bundle("org/own:v1").model.read_bytes() == path.read_bytes()
+        assert named.id == last.id
+
+    @pytest.mark.parametrize("name", ["outside.gguf", "inside/../outside.gguf", "inside/link.gguf"])
+    async def test_only_from_allowed_folders(self, store: Store, tmp_path: Path, name: str) -> None:
+        (tmp_path / "outside.gguf").write_bytes(gguf_bytes())
+        (tmp_path / "inside").mkdir()
+        (tmp_path / "inside" / "link.gguf").symlink_to(tmp_path / "outside.gguf")
+        options = RemoteOptions(retry=HASTY, file_roots=(tmp_path / "inside",))
+        async with open_pulls(store, options) as pulls:
+            with pytest.raises(BadReference, match="not below a folder"):
+                await watch(pulls.pull(f"file:{tmp_path / name}"))
+        async with open_pulls(store, OPTIONS) as pulls:
+            with pytest.raises(BadReference):
+                await watch(pulls.pull(f"file:{tmp_path / name}"))
+
+    async def test_files_that_are_none(self, store: Store, tmp_path: Path) -> None:
+        (tmp_path / "bad.gguf").write_bytes(b"no model")
+        options = RemoteOptions(retry=HASTY, file_roots=(tmp_path,))
+        async with open_pulls(store, options) as pulls:
+            with pytest.raises(ModelNotFound):
+                await watch(pulls.pull(f"file:{tmp_path}/nothing.gguf"))
+            with pytest.raises(BadModelFile):
+                await watch(pulls.pull(f"file:{tmp_path}/bad.gguf"))
+        assert (store.all(), blobs_in(store)) == ([], [])
+
+    async def test_shards_beside_the_first(self, store: Store, tmp_path: Path) -> None:
+        for at in (1, 2):
+            path = tmp_path / f"x-0000{at}-of-00002.gguf"
+            path.write_bytes(gguf_bytes(seed=str(at), **{"split.count": 2}))
+        options = RemoteOptions(retry=HASTY, file_roots=(tmp_path,))
+        async with open_pulls(store, options) as pulls:
+            await watch(pulls.pull(f"file:{tmp_path}/x-00001-of-00002.gguf", ref="x"))
+            with pytest.raises(BadModelFile, match="2 parts and 1"):
+                await watch(pulls.pull(f"file:{tmp_path}/x-00002-of-00002.gguf", ref="y"))
+        assert len(list(store.bundle("x").model.parent.iterdir())) == 2
+
+    async def test_a_url(self, store: Store, pulls: Pulls) -> None:
+        whole = gguf_bytes(SIZE)
+        digest = digests.of(whole)
+        key = digests.hex_of(digest)
+        partial = store.blobs.open_partial(key)
+        partial.append(whole[:1000])
+        partial.close()
+        with serve(lambda request: ranged(request, whole)) as server:
+            name = f"{server.url}/files/tiny.gguf?v=1#{digest}"
+            last = await pulled(pulls.pull(name))
+            assert [asked.offset for asked in server.asked] == [1000]
+            assert (last.ref, last.cached) == ("ai/tiny:latest", False)
+            assert (await pulled(pulls.pull(name))).cached
+            wrong = "1" * 64
+            with pytest.raises(BadDigest):
+                await watch(pulls.pull(f"{server.url}/tiny.gguf#sha256:{wrong}", ref="wrong"))
+        assert [model.tags for model in store.all()] == [("ai/tiny:latest",)]
+
+    async def test_a_url_that_is_no_model(self, store: Store, pulls: Pulls) -> None:
+        page = b"<html>" * 100
+        with serve(lambda request: Answer(body=page)) as server:
+            with pytest.raises(BadModelFile):
+                await watch(pulls.pull(f"{server.url}/x.gguf#{digests.of(page)}"))
+        assert store.all() == []
