@@ -113,6 +113,8 @@ def _of_litestar(exception: HTTPException, path: str) -> CaravanError:
             return TooLarge("the request body is larger than this server accepts")
         case status if status < 500:
             return RequestError(exception.detail)
+        case _ if "disconnected" in exception.detail:  # while it sent its body
+            return RequestError("the client left before its request had arrived")
         case _:
             log.error("request.crashed", exc_info=exception)
             return Internal()

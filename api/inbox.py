@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import msgspec
 import structlog
@@ -35,7 +36,7 @@ class Mailbox:
         self._redis = redis
         self._number = 1  # the next event needed
         self._frames: deque[Frame] = deque()
-        self._arrived = asyncio.Event()
+        self._reader: asyncio.Future[bool] | None = None  # waits; True: something came
 
     def put(self, frame: Frame) -> None:
         """A frame from the subscription; never blocks, never grows without end."""
@@ -43,12 +44,12 @@ class Mailbox:
             self._frames.append(frame)
         else:
             self.behind = True
-        self._arrived.set()
+        self._wake(came=True)
 
     def doubt(self) -> None:
         """Something may have been lost: read the journal at the next take."""
         self.behind = True
-        self._arrived.set()
+        self._wake(came=True)
 
     async def take(self, wait_s: float) -> tuple[Event, ...] | None:
         """Events not taken yet, all there are; None after `wait_s` of silence.
@@ -73,13 +74,20 @@ class Mailbox:
         return self._fresh_of(frames)
 
     async def _wait(self, wait_s: float) -> bool:
-        self._arrived.clear()
+        """Whether something came within `wait_s`. By hand: this runs once a frame, and a future
+        with a timer costs half of an Event in asyncio.timeout."""
+        loop = asyncio.get_running_loop()
+        self._reader = loop.create_future()
+        timer = loop.call_later(wait_s, partial(self._wake, came=False))
         try:
-            async with asyncio.timeout(wait_s):
-                await self._arrived.wait()
-        except TimeoutError:
-            return False
-        return True
+            return await self._reader
+        finally:
+            timer.cancel()
+            self._reader = None
+
+    def _wake(self, *, came: bool) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(came)
 
     def _drain(self) -> tuple[Event, ...]:
         events: list[Event] = []

@@ -49,6 +49,7 @@ class Job:
         self._service = service
         self._box = box
         self._began_s = self._last_s = time.monotonic()
+        self._gap_s = service.metrics.gap_s.labels(self.model)  # once: labels() costs as a token
         self._spoke = False
         self._down_since_s: float | None = None
 
@@ -151,11 +152,11 @@ class Job:
             self._timed(deltas)
 
     def _timed(self, deltas: int) -> None:
-        now_s, metrics = time.monotonic(), self._service.metrics
+        now_s = time.monotonic()
         if self._spoke:
-            metrics.gap_s.labels(self.model).observe((now_s - self._last_s) / deltas)
+            self._gap_s.observe((now_s - self._last_s) / deltas)
         else:
-            metrics.ttft_s.labels(self.model).observe(now_s - self._began_s)
+            self._service.metrics.ttft_s.labels(self.model).observe(now_s - self._began_s)
         self._spoke, self._last_s = True, now_s
 
     def _ended(self, end: Finished | Failed) -> None:

@@ -40,6 +40,7 @@ log = structlog.get_logger()
 RETRY_AFTER_S = 1.0  # where the drain rate is not known
 RETRY_AFTER_MOST_S = 60.0
 CLOSE_WAIT_S = 3.0
+CLOSE_STEP_S = 0.01
 
 __all__ = ["Job", "Service", "new_id", "service_of"]
 
@@ -111,8 +112,14 @@ class Service:
         """Hear frames while inside; at the end wait a little for cancels that are under way."""
         async with self.inbox.running():
             yield
-            if self._cancels:
-                await asyncio.wait(self._cancels, timeout=CLOSE_WAIT_S)
+            with anyio.move_on_after(CLOSE_WAIT_S):
+                await self._settled()
+
+    async def _settled(self) -> None:
+        """Until no job is open and no cancel under way; a server that was told to stop for good has
+        cancelled its requests, and their cleaning up takes a few turns of the loop."""
+        while self._jobs or self._cancels:
+            await asyncio.sleep(CLOSE_STEP_S)  # noqa: ASYNC110 - once, at the very end
 
     async def _enqueue_by_any_name(self, request: Request) -> tuple[Request, Ticket]:
         """The catalog is asked for aliases and IDs only where the name itself is not known."""

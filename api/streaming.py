@@ -3,8 +3,9 @@
 Importing sse_starlette replaces uvicorn.Server.handle_exit, and by default it cuts every stream at
 SIGTERM. Its drain is switched off here: streams end by themselves, uvicorn waits for them.
 
-The status of a stream is decided by its first event: a job that fails within FIRST_EVENT_WAIT_S is
-a real 4xx or 5xx; later a failure can only be an event in the stream, in the dialect's shape.
+The status of a stream is decided by its first events: a job that fails with them, or at once, is a
+real 4xx or 5xx; later a failure can only be an event in the stream, in the dialect's shape. The
+stream begins without them after FIRST_EVENT_WAIT_S: a client that waits in the queue hears so.
 """
 
 from __future__ import annotations
@@ -169,8 +170,8 @@ async def _begin(
         try:
             _announce(http, job)
             first = await job.take(wait_s=FIRST_EVENT_WAIT_S)
-            if first and isinstance(first[0], Failed):
-                raise error_of(first[0])
+            if first and isinstance(first[-1], Failed):
+                raise error_of(first[-1])
         except BaseException:
             await job.close()
             raise

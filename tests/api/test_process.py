@@ -38,7 +38,7 @@ def free_port() -> int:
 class Api:
     """The process, its port and its Unix socket."""
 
-    def __init__(self, redis_url: str, folder: Path) -> None:
+    def __init__(self, redis_url: str, folder: Path, *, drain_s: float = 20) -> None:
         self.port = free_port()
         self.socket = folder / "api.sock"
         self.log = folder / "api.log"
@@ -51,7 +51,7 @@ class Api:
                     unix_socket=self.socket,
                     heal_after_s=0.2,
                     ping_s=0.25,
-                    drain_timeout_s=20,
+                    drain_timeout_s=drain_s,
                 ),
                 stderr=log,
             )
@@ -137,6 +137,27 @@ async def test_sigterm_lets_streams_end_and_accepts_no_more(
     assert await asyncio.to_thread(api.process.wait, 30) == 0
     assert not api.socket.exists()
     assert "Traceback" not in api.log.read_text()
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_outlasts_the_drain_is_cut_and_cancelled(
+    redis_url: str, folder: Path, real_worker: FakeWorker, stream: bool
+) -> None:
+    api = Api(redis_url, folder, drain_s=0.1)
+    await api.answers("/ready")
+    async with api.client() as client:
+        asking = asyncio.create_task(client.post(CHAT, json=chat(stream=stream)))
+        held = await real_worker.next()
+        await held.say(Started(prompt_tokens=1), TextDelta(text="first"))
+        api.process.send_signal(signal.SIGTERM)
+        if stream:
+            with pytest.raises(httpx.TransportError):
+                await asking
+        else:
+            assert (await asking).status_code == 500
+        assert await asyncio.to_thread(api.process.wait, 30) == 0
+    assert (await held.say(TextDelta(text="more"))).name == "CANCELLED"
 
 
 async def refused(api: Api) -> None:

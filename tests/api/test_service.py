@@ -144,14 +144,13 @@ async def test_a_full_queue_says_when_to_come_back(
     small = msgspec.structs.replace(settings, max_queue=10)
     other = create_app(small, ArqRedis(fake_redis.connection_pool))
     async with other.service.running():
-        for n in range(10):
-            await other.service.start(ask(f"job-{n}"))
+        jobs = [await other.service.start(ask(f"job-{n}")) for n in range(10)]
         await worker.announce(jobs_per_s=0.25)
         with pytest.raises(QueueFull) as caught:
             await other.service.start(ask("job-10"))
         assert caught.value.retry_after_s == 4.0
-        for n in range(10):
-            await other.service.cancel(MODEL, job=f"job-{n}")
+        for job in jobs:
+            await job.close()
 
 
 async def test_position_and_eta_come_from_the_queue_and_the_cards(

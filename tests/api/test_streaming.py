@@ -69,6 +69,17 @@ async def test_a_job_that_fails_at_once_is_a_real_status(
     assert "context_length_exceeded" in text
 
 
+async def test_a_failure_among_the_first_events_is_a_real_status(
+    app: Application, worker: FakeWorker
+) -> None:
+    async with calling(app, body=chat(stream=True)) as call:
+        held = await worker.next()
+        error = ContextTooLong.of(prompt_tokens=9000, context=8192)
+        await held.say(Started(prompt_tokens=9000), error.event())
+        await call.done.wait()
+    assert call.status == 400
+
+
 async def test_a_job_that_fails_later_says_so_in_the_stream(
     app: Application, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
