@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -82,17 +82,20 @@ class GrammarMask:
     def apply(self, logits: NDArray[np.float32]) -> None:
         """See TokenMask."""
         logits[~self.allowed(len(logits))] = -np.inf
-        if self._matcher.is_error() and not self._failed:
-            self._failed = _first_line(self._matcher.get_error())
 
     def allowed(self, n_vocab: int) -> NDArray[np.bool_]:
         """True for each token that may come next."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         allowed = np.unpackbits(bits, count=n_vocab, bitorder="little").view(np.bool_)
         if self._matcher.is_error():
+            self._failed = self._failed or _first_line(self._matcher.get_error())
             allowed[:] = False
             allowed[list(self._eog)] = True
         return allowed
+
+    def takes(self, token: int) -> bool:
+        """Whether `token` may come next."""
+        return self._matcher.validate_tokens([token]) == 1
 
     def accept(self, token: int) -> None:
         """See TokenMask."""
@@ -100,6 +103,36 @@ class GrammarMask:
             return
         if not self._matcher.consume_token(token) and not self._failed:
             self._failed = _first_line(self._matcher.get_error())
+
+
+class EitherMask:
+    """What any of several grammars allows; those that a token contradicts drop out."""
+
+    def __init__(self, masks: Sequence[GrammarMask]) -> None:
+        self._masks = list(masks)
+
+    @property
+    def ended(self) -> bool:
+        """See TokenMask."""
+        return all(mask.ended for mask in self._masks)
+
+    @property
+    def failed(self) -> str:
+        """See TokenMask."""
+        reasons = [mask.failed for mask in self._masks]
+        return reasons[0] if all(reasons) else ""
+
+    def apply(self, logits: NDArray[np.float32]) -> None:
+        """See TokenMask."""
+        masks = [mask.allowed(len(logits)) for mask in self._masks]
+        logits[~np.logical_or.reduce(masks)] = -np.inf
+
+    def accept(self, token: int) -> None:
+        """See TokenMask."""
+        if not self.ended:
+            self._masks = [mask for mask in self._masks if mask.takes(token)] or self._masks
+            for mask in self._masks:
+                mask.accept(token)
 
 
 class Compiler:
@@ -119,6 +152,12 @@ class Compiler:
         """
         matcher = self._matcher(constraint, param)
         return lambda choice: GrammarMask(matcher.deep_copy(), self.vocab.eog)
+
+    def either(self, *asked: tuple[Constraint, str]) -> MaskFactory:
+        """A factory of masks that hold to one of several constraints, each with its `param`."""
+        matchers = [self._matcher(constraint, param) for constraint, param in asked]
+        eog = self.vocab.eog
+        return lambda choice: EitherMask([GrammarMask(m.deep_copy(), eog) for m in matchers])
 
     def _matcher(self, constraint: Constraint, param: str) -> LLMatcher:
         key = _key(constraint, param)

@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.errors import RequestError, Unsupported
 from shared.messages import Message
-from shared.requests import Chat, Constraint, Generate, JsonObject, JsonSchema
+from shared.requests import Chat, Generate
 from workers.engine.constraints import MaskFactory
 from workers.engine.thinking import thinking_masks
 from workers.prompt import thoughts, tools
@@ -16,7 +16,7 @@ from workers.prompt.model_text import ModelText
 from workers.text.reader import PlainReader, Reader
 from workers.text.reasoning import ThinkReader
 from workers.text.toolcalls.formats import FORMATS, Format
-from workers.text.toolcalls.grammar import calls_or, forced_calls
+from workers.text.toolcalls.grammar import forced_calls
 from workers.text.toolcalls.harmony import HarmonyReader
 from workers.text.toolcalls.reader import CallReader
 
@@ -39,6 +39,8 @@ def render(chat: Chat, model: ModelText, *, now_s: float) -> str:
     offered = tools.offered(chat)
     if not model.quirks.tools and (offered or any(_tool_turn(m) for m in messages)):
         messages = tools.as_text(messages, offered)
+    elif not model.quirks.calls:
+        messages = tools.calls_as_text(messages, format_of(model))
     variables = {**_options(chat, model), **thinking.variables}
     if model.quirks.tools and offered:
         variables["tools"] = [tool_definition(tool) for tool in offered]
@@ -133,28 +135,28 @@ def _in_header(form: Format) -> set[str]:
 def constrain(request: Generate, chat: Chat, text: str, model: ModelText) -> MaskFactory | None:
     """Masks for what is asked of the answer, its tool calls and its reasoning; None for nothing."""
     thinking = thoughts.resolve(chat, model)
-    constraint, param = _constraint(request, chat, model)
-    inner = model.compiler.compile(constraint, param=param) if constraint is not None else None
+    forced = chat.tool_choice.mode in ("required", "named")
+    inner = _answer(request, chat, model, forced=forced)
     facts = None if chat.continue_final else thoughts.mask_facts(text, thinking, model)
     if facts is None or (inner is None and facts.budget is None):
         return inner
-    if model.family.tools == HARMONY and param == "tools":
+    if model.family.tools == HARMONY and forced:
         return inner
     return thinking_masks(model.vocab, facts, inner)
 
 
-def _constraint(request: Generate, chat: Chat, model: ModelText) -> tuple[Constraint | None, str]:
-    """The one constraint that says all, and the field to blame if it cannot be used."""
-    offered, form = tools.offered(chat), format_of(model)
-    parallel = chat.tool_choice.parallel
-    if offered and chat.tool_choice.mode in ("required", "named"):
-        forced = forced_calls(form, offered, parallel=parallel, special=model.special)
-        return forced, "tools"
-    if not offered or request.constraint is None or model.family.tools == HARMONY:
-        return request.constraint, "response_format"
-    if isinstance(request.constraint, JsonObject | JsonSchema):
-        either = calls_or(
-            form, offered, request.constraint, parallel=parallel, special=model.special
-        )
-        return either, "response_format"
-    raise Unsupported("response_format", "a grammar and tools cannot be used together")
+def _answer(request: Generate, chat: Chat, model: ModelText, *, forced: bool) -> MaskFactory | None:
+    """Masks of the answer alone: calls if they are forced; with tools, calls or what is asked."""
+    offered, asked = tools.offered(chat), request.constraint
+    if not forced and asked is None:
+        return None
+    if not offered and asked is not None:
+        return model.compiler.compile(asked)
+    calls = forced_calls(
+        format_of(model), offered, parallel=chat.tool_choice.parallel, special=model.special
+    )
+    if forced or asked is None:
+        return model.compiler.compile(calls, param="tools")
+    if model.family.tools == HARMONY:
+        raise Unsupported("response_format", "not together with tools for this model")
+    return model.compiler.either((calls, "tools"), (asked, "response_format"))

@@ -16,12 +16,14 @@ from shared.messages import Message, Text, Tool, ToolCall
 class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """How a template takes messages; quirks.py finds out by trying.
 
-    `tools` means the template shows tools and past calls itself; without it they go in as text.
+    Without `tools` the template does not show tools, without `calls` not the calls made before:
+    what it does not show goes in as text.
     """
 
     content: Literal["text", "parts"] = "text"
     system: bool = True
     tools: bool = False
+    calls: bool = True
     arguments: Literal["object", "text"] = "object"
     empty_content: Literal["", "none"] = ""
     short_ids: bool = False
@@ -117,8 +119,11 @@ def _like(content: Any, text: str) -> Any:
 
 def tool_definition(tool: Tool) -> dict[str, Any]:
     """A tool as templates know it."""
-    function: dict[str, Any] = {"name": tool.name}
-    if tool.description:
-        function["description"] = tool.description
-    function["parameters"] = tool.parameters or {"type": "object", "properties": {}}
-    return {"type": "function", "function": function}
+    return {
+        "type": "function",
+        "function": {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters or {"type": "object", "properties": {}},
+        },
+    }

@@ -38,7 +38,7 @@ class Metered(NodeTransformer):
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         self.generic_visit(node)
-        return _call("concat", node.nodes).set_lineno(node.lineno)
+        return _call("glued", node.nodes).set_lineno(node.lineno)
 
     def visit_Operand(self, node: nodes.Operand) -> nodes.Node:
         self.generic_visit(node)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from shared.errors import BadTemplate
 from workers.engine.constraints import Compiler
 from workers.models.gguf import ModelFacts
@@ -27,7 +29,9 @@ class ModelText:
         self.family: Family = detect(source)
         self.template_error: BadTemplate | None = None
         self.template = self._compile(source)
-        self.quirks = probe(self.template, short_ids=self.family.short_ids)
+        quirks = probe(self.template, short_ids=self.family.short_ids)
+        # Tools shown in a way whose answers no reader here understands are better described by us.
+        self.quirks = replace(quirks, tools=quirks.tools and self.family.tools != "generic")
         self.compiler = Compiler(vocab)
 
     @classmethod

@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Any
 
+from msgspec import convert, to_builtins
+from msgspec.structs import replace
+
 from shared.errors import BadTemplate
 from shared.messages import Tool
 from workers.prompt.messages import Quirks, tool_definition
@@ -19,7 +22,8 @@ NEEDLE = "nEedLe7"
 KEY = "kEy5"
 RESULT = "rEsUlt3"
 USER = {"role": "user", "content": "hello"}
-TOOL = Tool(name=NEEDLE, parameters={"type": "object", "properties": {KEY: {"type": "string"}}})
+PROPERTY = {"type": "string", "description": "any"}
+TOOL = Tool(name=NEEDLE, parameters={"type": "object", "properties": {KEY: PROPERTY}})
 LIMIT_S = 1.0
 
 
@@ -36,30 +40,22 @@ def probe(template: Template, *, short_ids: bool = False) -> Quirks:
         system=_shows(template, [system, hello]),
         short_ids=short_ids,
     )
-    calls = _calls(template, hello) if "tools" in template.variables else None
-    return quirks if calls is None else _with(quirks, *calls)
+    if "tools" not in template.variables or not _shows(template, [hello], tools=True):
+        return quirks
+    return _with_calls(template, replace(quirks, tools=True), hello)
 
 
-def _with(quirks: Quirks, arguments: Any, content: Any) -> Quirks:
-    return Quirks(
-        content=quirks.content,
-        system=quirks.system,
-        short_ids=quirks.short_ids,
-        tools=True,
-        arguments=arguments,
-        empty_content=content,
-    )
-
-
-def _calls(template: Template, hello: dict[str, Any]) -> tuple[str, str] | None:
-    """How past calls must look to be shown right; None if tools are not shown at all."""
-    if not _shows(template, [hello], tools=True):
-        return None
+def _with_calls(template: Template, quirks: Quirks, hello: dict[str, Any]) -> Quirks:
+    """How past calls must look to be shown right, or that they are not shown at all."""
+    results = False
     for arguments, content in product(("object", "text"), ("", "none")):
         text = _render(template, _conversation(hello, arguments, content), tools=True)
         if text is not None and _right(text):
-            return arguments, content
-    return None
+            return convert(
+                {**to_builtins(quirks), "arguments": arguments, "empty_content": content}, Quirks
+            )
+        results = results or (text is not None and RESULT in text)
+    return replace(quirks, calls=False, tools=results)
 
 
 def _conversation(hello: dict[str, Any], arguments: str, content: str) -> list[dict[str, Any]]:

@@ -103,7 +103,7 @@ class SafeEnvironment(ImmutableSandboxedEnvironment):
             raise LimitError("it takes too long")
         return ""
 
-    def concat(self, *values: Any) -> str:
+    def glued(self, *values: Any) -> str:
         """The `~` operator."""
         self.tick()
         for value in values:

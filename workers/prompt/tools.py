@@ -21,6 +21,7 @@ from shared.errors import RequestError
 from shared.messages import Message, Part, Text, Tool
 from shared.requests import Chat
 from workers.prompt.messages import parse_arguments, tool_definition
+from workers.text.toolcalls.formats import Format
 
 INTRODUCTION = """\
 You can call these functions. To call one, answer with nothing but JSON:
@@ -62,6 +63,23 @@ def as_text(messages: Sequence[Message], tools: Sequence[Tool]) -> tuple[Message
     definitions = [tool_definition(tool)["function"] for tool in tools]
     listed = "\n".join(json.dumps(found, ensure_ascii=False) for found in definitions)
     return tuple(_with_system(turns, INTRODUCTION + listed))
+
+
+def calls_as_text(messages: Sequence[Message], form: Format) -> tuple[Message, ...]:
+    """The conversation with past calls written into the text, as the model itself writes them."""
+    return tuple(_written(found, form) if found.tool_calls else found for found in messages)
+
+
+def _written(message: Message, form: Format) -> Message:
+    calls = [
+        form.call.format(
+            name=call.name, arguments=json.dumps(parse_arguments(call), ensure_ascii=False)
+        )
+        for call in message.tool_calls
+    ]
+    opening, closing = form.section if len(calls) == 1 or not form.many else form.many
+    text = message.text + opening + form.between.join(calls) + closing
+    return replace(message, content=(Text(text=text),), tool_calls=())
 
 
 def _plain(message: Message, names: dict[str, str]) -> Message:

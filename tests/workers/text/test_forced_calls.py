@@ -17,7 +17,7 @@ from tests.workers.text.cuts import meaning
 from workers.engine.constraints import Compiler, TokenMask
 from workers.models.vocab import Vocab
 from workers.text.toolcalls.formats import FORMATS
-from workers.text.toolcalls.grammar import calls_or, forced_calls
+from workers.text.toolcalls.grammar import forced_calls
 from workers.text.toolcalls.harmony import HarmonyReader
 from workers.text.toolcalls.reader import CallReader
 
@@ -113,15 +113,21 @@ def test_marker_tokens_are_used_as_tokens(compiler: Compiler) -> None:
     assert np.flatnonzero(np.isfinite(logits)).tolist() == [vocab.single("<jupyter_code>")]
 
 
-def test_an_answer_or_calls(compiler: Compiler) -> None:
-    answer = JsonSchema(schema={"type": "array", "items": {"type": "integer"}, "maxItems": 3})
-    grammar = calls_or(FORMATS["generic"], TOOLS, answer, parallel=False, special=lambda _: None)
-    factory = compiler.compile(grammar)
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "items": {"type": "integer"}, "maxItems": 3},
+        {"type": "object", "properties": {"n": {"const": 1}}, "additionalProperties": False},
+    ],
+)
+def test_an_answer_or_calls(compiler: Compiler, schema: dict[str, Any]) -> None:
+    calls = forced_calls(FORMATS["generic"], TOOLS, parallel=False, special=lambda _: None)
+    factory = compiler.either((calls, "tools"), (JsonSchema(schema=schema), "response_format"))
     kinds = set()
     for seed in range(12):
         text = walk(factory(0), compiler.vocab, seed)
         found = meaning(CallReader(FORMATS["generic"], frozenset(SCHEMAS)), list(text))
         kinds.add(found[0][0])
         if found[0][0] == "text":
-            jsonschema.validate(json.loads(found[0][1]), answer.schema)
+            jsonschema.validate(json.loads(found[0][1]), schema)
     assert kinds == {"text", "call"}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from shared.messages import Tool
-from shared.requests import Grammar, JsonObject, JsonSchema
+from shared.requests import Grammar
 from workers.text.toolcalls.formats import Format
 
 Special = Callable[[str], int | None]
@@ -28,21 +28,6 @@ def forced_calls(
     for number, tool in enumerate(tools):
         rules += _call_rules(form, number, tool, special)
     return Grammar(text="\n".join(rules))
-
-
-def calls_or(
-    form: Format,
-    tools: Sequence[Tool],
-    answer: JsonObject | JsonSchema,
-    *,
-    parallel: bool,
-    special: Special,
-) -> Grammar:
-    """Calls as above, or an answer that is JSON."""
-    calls = forced_calls(form, tools, parallel=parallel, special=special).text
-    schema = answer.schema if isinstance(answer, JsonSchema) else {"type": "object"}
-    renamed = calls.replace("start:", "calls:", 1)
-    return Grammar(text=f"start: calls | answer\n{renamed}\nanswer: %json {_json(schema)}")
 
 
 def _start(form: Format, count: int, *, parallel: bool, special: Special) -> str:
@@ -67,11 +52,10 @@ def _call_rules(form: Format, number: int, tool: Tool, special: Special) -> list
     ]
 
 
-def _json(schema: dict[str, Any] | bool) -> str:
+def _json(schema: dict[str, Any]) -> str:
     """A schema with as little whitespace as there can be: calls are for programs."""
-    whole = schema if isinstance(schema, dict) else {"allOf": [schema]}
     options = {"whitespace_pattern": r"[\x20]{1,2}"}
-    return json.dumps({"x-guidance": options, **whole}, ensure_ascii=True)
+    return json.dumps({"x-guidance": options, **schema}, ensure_ascii=True)
 
 
 def _atoms(text: str, special: Special) -> str:
