@@ -284,3 +284,12 @@ def refusal(**settings: object) -> str:
     assert ended.stderr.startswith("caravan api: ")
     assert ended.stderr.count("\n") == 1
     return ended.stderr
+
+
+@pytest.mark.redis
+async def test_an_upload_over_the_limit_is_answered(api: Api) -> None:
+    async with api.client() as client:
+        answer = await client.post(CHAT, content=b" " * (11 * 1024 * 1024))
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "request_too_large"
+        assert (await client.get("/health")).status_code == 200
