@@ -33,9 +33,10 @@ test: dev install test-tools  ## every test, with a real Redis, a real model and
 bench: install  ## measure the whole path against the bare engine, in one run
 	@$(PY) -m bench $(ARGS)
 
-fmt: dev  ## format the code and mend what the linter can
+fmt: dev $(VENV)/.caravan  ## format the code, mend what the linter can, refresh docs/configuration.md
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+	@$(PY) -m cli.variables
 
 lock: $(VENV)/.created  ## pin every dependency again, with hashes
 	@sh deploy/lock.sh $(PY)

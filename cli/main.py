@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
 from cli import flags
 from cli.problems import Problem
+from cli.variables import table
 from shared import settings as variables
 from shared.settings import BadSetting, Settings
 
@@ -25,18 +25,7 @@ class Help(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print both."""
         super().format_help(ctx, formatter)
-        Console().print(variables_table())
-
-
-def variables_table() -> Table:
-    """Every CARAVAN_* variable with default and sentence."""
-    table = Table(title="Variables; the commands take most of them as flags too", show_lines=False)
-    table.add_column("variable", no_wrap=True)
-    table.add_column("default")
-    table.add_column("what it sets")
-    for variable, default, sentence in variables.table():
-        table.add_row(variable, default or "-", sentence)
-    return table
+        Console().print(table())
 
 
 app = typer.Typer(
