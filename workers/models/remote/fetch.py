@@ -82,8 +82,10 @@ class _Stale(Exception):
 
 
 async def _fill(blobs: Blobs, want: Wanted, open_at: Opener, retry: Retry, show: Show) -> str:
-    partial = await asyncio.to_thread(blobs.open_partial, want.key, limit=want.size)
+    partial = blobs.open_partial(want.key, limit=want.size)
     try:
+        while await asyncio.to_thread(partial.rehash):
+            pass
         resumed = partial.resumed
         await _receive_all(partial, want, open_at, retry, show)
         return await asyncio.to_thread(partial.finish, want.digest or None)

@@ -6,7 +6,7 @@ A slow watcher costs nothing: its mailbox keeps only the newest state of each la
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from workers.models.remote.progress import Progress, Report
@@ -79,15 +79,18 @@ class Flights(Generic[Result]):
 
     def __init__(self) -> None:
         self._running: dict[Hashable, _Flight[Result]] = {}
+        self._tasks: set[asyncio.Future[Result]] = set()
 
-    async def join(self, key: Hashable, work: Work[Result]) -> AsyncIterator[Progress | Result]:
+    async def join(
+        self, key: Hashable, work: Work[Result]
+    ) -> AsyncGenerator[Progress | Result, None]:
         """Watch the transfer of this key, started if nobody did: Progress values, then the result.
 
         Raises what the transfer raised. Leaving early (aclose) ends it only for the last watcher.
         """
         flight = self._running.get(key)
         if flight is None or flight.task.done():
-            flight = self._running[key] = _Flight(work)
+            flight = self._begin(key, work)
         box = flight.enter()
         try:
             while not flight.task.done():
@@ -100,6 +103,12 @@ class Flights(Generic[Result]):
             if not flight.leave(box):
                 self._end(key, flight)
 
+    def _begin(self, key: Hashable, work: Work[Result]) -> _Flight[Result]:
+        flight = self._running[key] = _Flight(work)
+        self._tasks.add(flight.task)
+        flight.task.add_done_callback(self._tasks.discard)
+        return flight
+
     def _end(self, key: Hashable, flight: _Flight[Result]) -> None:
         if self._running.get(key) is flight:
             del self._running[key]
@@ -107,7 +116,7 @@ class Flights(Generic[Result]):
 
     async def close(self) -> None:
         """End every transfer and wait for it."""
-        tasks = [flight.task for flight in self._running.values()]
+        tasks = list(self._tasks)
         self._running.clear()
         for task in tasks:
             task.cancel()

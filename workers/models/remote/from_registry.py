@@ -9,10 +9,11 @@ from shared.errors import CaravanError
 from shared.model_errors import BadDigest, ModelNotFound, RemoteDown, Unauthorized
 from workers.models.remote.fetch import wanted
 from workers.models.remote.pulling import Piece, Pulled, Pulling, bring, done, knows, settle
-from workers.models.remote.registry import Fetched, Registry, registries
+from workers.models.remote.registry import Fetched, Registry, read_blob, registries
 from workers.models.remote.sources import OciSource
 from workers.models.store import artifact
 from workers.models.store.manifest import MAX_CONFIG_BYTES, Descriptor, Manifest, parse
+from workers.models.store.store import StoredModel
 
 
 async def pull(source: OciSource, pulling: Pulling) -> Pulled:
@@ -26,6 +27,22 @@ async def pull(source: OciSource, pulling: Pulling) -> Pulled:
     again = partial(_bring, registry, manifest, pulling)
     model = await settle(pulling, fetched.raw, source.ref, again)
     return done(model, source.ref, cached=cached)
+
+
+async def look(source: OciSource, pulling: Pulling) -> StoredModel:
+    """What a pull would bring, read and not stored; it has no tags."""
+    registry, fetched = await find(source, pulling)
+    manifest = parse(fetched.raw)
+    artifact.check_kind(manifest)
+    config = await read_blob(registry, manifest.config, limit=MAX_CONFIG_BYTES)
+    found = artifact.check(manifest, config)
+    return StoredModel(
+        id=fetched.digest,
+        tags=(),
+        created=found.created,
+        config=found.config,
+        size_bytes=manifest.total_bytes,
+    )
 
 
 async def find(source: OciSource, pulling: Pulling) -> tuple[Registry, Fetched]:

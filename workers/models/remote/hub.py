@@ -18,6 +18,7 @@ from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is re-exported
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     HTTPError,
     RepositoryNotFoundError,
 )
@@ -25,12 +26,14 @@ from huggingface_hub.hf_api import ModelInfo, RepoSibling
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from shared.errors import CaravanError
-from shared.model_errors import ModelNotFound, RemoteDown, Unauthorized
+from shared.model_errors import BadReference, ModelNotFound, RemoteDown, Unauthorized
 from workers.models.remote.client import check, patiently
 from workers.models.remote.fetch import Wanted, wanted
 from workers.models.remote.options import RemoteOptions
 from workers.models.remote.sources import HubSource
 from workers.models.store import digests
+
+LIBRARY = "caravan"
 
 
 class HubFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +71,7 @@ class Hub:
         return tuple(self._siblings)
 
     def _read_info(self) -> ModelInfo:
-        api = HfApi(endpoint=self._endpoint, token=self._token)
+        api = HfApi(endpoint=self._endpoint, token=self._token, library_name=LIBRARY)
         try:
             return api.model_info(
                 self._source.repository,
@@ -76,7 +79,7 @@ class Hub:
                 timeout=self._options.timeout_s,
                 files_metadata=True,
             )
-        except (HTTPError, ValueError) as error:
+        except (HTTPError, ValueError, TypeError, KeyError) as error:
             raise _in_our_words(error, self._source.repository) from error
 
     async def file(self, name: str) -> HubFile:
@@ -109,7 +112,7 @@ class Hub:
     @asynccontextmanager
     async def open(self, file: HubFile, offset: int) -> AsyncIterator[httpx.Response]:
         """The file's bytes from `offset` on."""
-        headers = build_hf_headers(token=self._token, library_name="caravan")
+        headers = build_hf_headers(token=self._token, library_name=LIBRARY)
         if offset:
             headers["Range"] = f"bytes={offset}-"
         async with self._client.stream("GET", file.url, headers=headers) as response:
@@ -133,10 +136,12 @@ def _in_our_words(error: Exception, repository: str) -> CaravanError:
             )
         case HfHubHTTPError():
             return _by_status(error, repository)
-        case ValueError():
-            return ModelNotFound(f"model not found: {error}", param="model")
-        case _:
+        case HFValidationError():
+            return BadReference(f"{repository} cannot be a repository: {error}", param="model")
+        case HTTPError():
             return RemoteDown(f"the Hub cannot be reached ({error}); try again")
+        case _:
+            return RemoteDown(f"the Hub's answer makes no sense ({error}); try again")
 
 
 def _by_status(error: HfHubHTTPError, repository: str) -> CaravanError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import assert_never
 
@@ -21,9 +21,10 @@ from workers.models.remote.sources import (
     OciSource,
     Source,
     UrlSource,
+    oci,
     source_of,
 )
-from workers.models.store.store import Store
+from workers.models.store.store import Store, StoredModel
 
 
 class Pulls:
@@ -38,7 +39,7 @@ class Pulls:
 
     def pull(
         self, name: str, *, ref: str = "", token: str = ""
-    ) -> AsyncIterator[Progress | Pulled]:
+    ) -> AsyncGenerator[Progress | Pulled, None]:
         """Bring a model here: Progress values, the last value is Pulled. Raises BadReference now,
         the rest of shared.model_errors and BadModelFile while iterating.
 
@@ -52,6 +53,10 @@ class Pulls:
                 return await self._run(source, token, report)
 
         return self.flights.join((source, token), work)
+
+    async def look(self, name: str, *, token: str = "") -> StoredModel:
+        """What the registry has under this name, without pulling it. Raises as `pull` does."""
+        return await from_registry.look(oci(name), self._pulling(token, lambda progress: None))
 
     async def _run(self, source: Source, token: str, report: Report) -> Pulled:
         pulling = self._pulling(token, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import httpx
@@ -38,7 +38,7 @@ class Pushes:
         self._options = options
         self.flights: Flights[Pushed] = Flights()
 
-    def push(self, name: str, *, token: str = "") -> AsyncIterator[Progress | Pushed]:
+    def push(self, name: str, *, token: str = "") -> AsyncGenerator[Progress | Pushed, None]:
         """Bring a model to the registry its name says: Progress values, the last is Pushed.
 
         Raises BadReference and ModelNotFound now, the rest of shared.model_errors while iterating.

@@ -29,6 +29,7 @@ from workers.models.store.manifest import (
     MAX_MANIFEST_BYTES,
     OCI_INDEX,
     OCI_MANIFEST,
+    Descriptor,
     first_of_index,
     parse,
 )
@@ -141,6 +142,19 @@ class Registry:
             if response.status_code != 416:
                 await check(response, name=self._name)
             yield response
+
+
+async def read_blob(registry: Registry, blob: Descriptor, *, limit: int) -> bytes:
+    """A small blob whole, not stored. RemoteDown above `limit` bytes, BadDigest for wrong ones."""
+
+    async def attempt() -> bytes:
+        async with registry.open_blob(blob.digest, 0) as response:
+            return await read_bounded(response, limit)
+
+    raw = await patiently(registry.retry, attempt)
+    if digests.of(raw) != blob.digest:
+        raise BadDigest(f"{registry.name}: wrong bytes for {blob.digest}")
+    return raw
 
 
 def registries(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 
@@ -129,11 +130,7 @@ def _location(response: httpx.Response, *, default: httpx.URL | None = None) -> 
 
 async def _read(path: Path, start: int, end: int, sent: Sent) -> AsyncIterator[bytes]:
     """Bytes `start` to `end` of a blob; `sent` hears each piece as it goes out."""
-    try:
-        file = await asyncio.to_thread(path.open, "rb")
-    except FileNotFoundError as error:
-        raise StoreDamaged(f"blob {path.name} is missing: pull the model again") from error
-    with file:
+    with _open(path) as file:
         file.seek(start)
         at = start
         while at < end:
@@ -143,6 +140,14 @@ async def _read(path: Path, start: int, end: int, sent: Sent) -> AsyncIterator[b
             yield piece
             at += len(piece)
             sent(at)
+
+
+def _open(path: Path) -> BinaryIO:
+    """Not in a thread: a cancel between the opening and the block would leave the file open."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise StoreDamaged(f"blob {path.name} is missing: pull the model again") from error
 
 
 async def put_manifest(registry: Registry, reference: str, raw: bytes, media_type: str) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +22,7 @@ from shared.model_errors import BadDigest, NoSpace
 from workers.models.store import digests, disk
 
 CHUNK_BYTES = 1 << 20
+REHASH_CHUNKS = 32
 INCOMPLETE = ".incomplete"
 
 
@@ -66,7 +68,10 @@ class Blobs:
         return disk.lock(self._locks / f"{key}.lock")
 
     def open_partial(self, key: str, *, limit: int | None = None) -> Partial:
-        """Go on with `key` where it stopped; more than `limit` bytes will be refused."""
+        """Go on with `key` where it stopped; more than `limit` bytes will be refused.
+
+        Call `rehash` until it says False before anything else.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         return Partial(self, self.partial_path(key), limit)
 
@@ -106,10 +111,15 @@ class Partial:
         self._blobs = blobs
         self._path = path
         self._limit = limit
-        self._file = path.open("a+b")
+        # Unbuffered: on a full disk a buffer would fail once more when it is closed.
+        self._file = path.open("a+b", buffering=0)
+        self._file.seek(0)
         self._hash = hashlib.sha256()
-        self._rehash()
-        self.resumed = self.size > 0
+        self.size = 0
+        found = path.stat().st_size
+        self.resumed = found > 0
+        if limit is not None and found > limit:
+            self.restart()
 
     @property
     def digest(self) -> str:
@@ -121,14 +131,18 @@ class Partial:
         """Where it gathers: the disk that needs room."""
         return self._path.parent
 
-    def _rehash(self) -> None:
-        self._file.seek(0)
-        self.size = 0
-        for chunk in read_chunks(self._file):
+    def rehash(self) -> bool:
+        """Hash a step of what an earlier attempt left; True while there is more of it.
+
+        In steps, so that a caller can be cancelled in between.
+        """
+        for _ in range(REHASH_CHUNKS):
+            chunk = self._file.read(CHUNK_BYTES)
+            if not chunk:
+                return False
             self._hash.update(chunk)
             self.size += len(chunk)
-        if self._limit is not None and self.size > self._limit:
-            self.restart()
+        return True
 
     def append(self, chunk: bytes) -> None:
         """Add bytes. BadDigest when there are more than there may be; NoSpace."""
@@ -136,8 +150,7 @@ class Partial:
             self.drop()
             raise BadDigest(f"more bytes came than the {self._limit} that were announced")
         try:
-            self._file.write(chunk)
-            self._file.flush()
+            _write_all(self._file, chunk)
         except OSError as error:
             raise _disk_error(error, self._path, len(chunk)) from error
         self._hash.update(chunk)
@@ -176,6 +189,12 @@ def read_chunks(file: BinaryIO, *, size: int = CHUNK_BYTES) -> Iterator[bytes]:
     """The rest of a binary file, piece by piece."""
     while chunk := file.read(size):
         yield chunk
+
+
+def _write_all(file: FileIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _disk_error(error: OSError, path: Path, wanted: int) -> Exception:

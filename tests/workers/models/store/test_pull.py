@@ -119,9 +119,9 @@ async def test_trouble_that_passes_is_not_noticed(
 
 
 async def test_a_wish_for_time_is_part_of_the_error(pulls: Pulls) -> None:
-    with serve(lambda request: Answer(status=429, headers={"Retry-After": "7"})) as server:
-        with pytest.raises(RemoteDown) as down:
-            await watch(pulls.pull(f"{server.host}/org/m"))
+    limited = Answer(status=429, headers={"Retry-After": "7"})
+    with serve(lambda request: limited) as server, pytest.raises(RemoteDown) as down:
+        await watch(pulls.pull(f"{server.host}/org/m"))
     assert (down.value.limited, down.value.retry_after_s) == (True, 7)
 
 
@@ -395,15 +395,15 @@ async def test_a_redirect_elsewhere_does_not_take_the_token_along(
 
 async def test_a_redirect_to_plain_http_elsewhere_is_refused(pulls: Pulls) -> None:
     away = Answer(status=307, headers={"Location": "http://example.com/secret"})
-    with serve(lambda request: away) as server:
-        with pytest.raises(BadReference, match=r"example\.com asks for plain HTTP"):
-            await watch(pulls.pull(f"{server.host}/org/m"))
+    refused = pytest.raises(BadReference, match=r"example\.com asks for plain HTTP")
+    with serve(lambda request: away) as server, refused:
+        await watch(pulls.pull(f"{server.host}/org/m"))
 
 
 async def test_redirects_in_a_circle(pulls: Pulls) -> None:
-    with serve(lambda request: Answer(status=307, headers={"Location": "/again"})) as server:
-        with pytest.raises(RemoteDown):
-            await watch(pulls.pull(f"{server.host}/org/m"))
+    again = Answer(status=307, headers={"Location": "/again"})
+    with serve(lambda request: again) as server, pytest.raises(RemoteDown):
+        await watch(pulls.pull(f"{server.host}/org/m"))
 
 
 async def test_mirrors_are_asked_first_and_may_fail(
@@ -416,6 +416,27 @@ async def test_mirrors_are_asked_first_and_may_fail(
         assert (last.id, last.ref) == (model.id, "org/m:latest")
         assert empty.count("GET") == 1
         assert all("authorization" not in asked.headers for asked in mirror.asked)
+
+
+async def test_a_look_stores_nothing(
+    store: Store, pulls: Pulls, model: StoredModel, honest: Play
+) -> None:
+    with serve(honest) as server:
+        found = await pulls.look(f"{server.host}/org/m")
+        with pytest.raises(BadReference):
+            await pulls.look("")
+    assert (found.id, found.config, found.tags) == (model.id, model.config, ())
+    assert found.size_bytes == model.size_bytes
+    assert (store.all(), blobs_in(store)) == ([], [])
+
+
+async def test_a_look_checks_the_config(pulls: Pulls, honest: Play) -> None:
+    def play(request: Asked) -> Answer:
+        answer = honest(request)
+        return Answer(body=answer.body[:-1] + b"!") if "/blobs/" in request.path else answer
+
+    with serve(play) as server, pytest.raises(BadDigest):
+        await pulls.look(f"{server.host}/org/m")
 
 
 async def test_nobody_listens(pulls: Pulls) -> None:
@@ -452,7 +473,7 @@ async def test_leaving_keeps_what_came(
         return msgspec.structs.replace(honest(request), hold=2 * MIB if held else None)
 
     with serve(play) as server:
-        async with aclosing(pulls.pull(f"{server.host}/org/m")) as leaving:  # type: ignore[type-var]
+        async with aclosing(pulls.pull(f"{server.host}/org/m")) as leaving:
             async for progress in leaving:
                 if isinstance(progress, Progress) and progress.done >= MIB:
                     break
@@ -544,7 +565,6 @@ class TestFilesAndUrls:
 
     async def test_a_url_that_is_no_model(self, store: Store, pulls: Pulls) -> None:
         page = b"<html>" * 100
-        with serve(lambda request: Answer(body=page)) as server:
-            with pytest.raises(BadModelFile):
-                await watch(pulls.pull(f"{server.url}/x.gguf#{digests.of(page)}"))
+        with serve(lambda request: Answer(body=page)) as server, pytest.raises(BadModelFile):
+            await watch(pulls.pull(f"{server.url}/x.gguf#{digests.of(page)}"))
         assert store.all() == []

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from shared.model_errors import (
+    BadDigest,
     BadReference,
     ModelNotFound,
+    NoSpace,
     NotAStore,
     StoreDamaged,
     TagConflict,
@@ -18,7 +20,7 @@ from shared.model_errors import (
 from tests.workers.models.store.files import add_model, gguf_bytes
 from workers.models.gguf import BadModelFile
 from workers.models.store import digests
-from workers.models.store.blobs import BadDigest
+from workers.models.store.blobs import Partial
 from workers.models.store.manifest import parse
 from workers.models.store.package import Extras, package, repackage
 from workers.models.store.store import (
@@ -387,6 +389,13 @@ def test_disk_bytes_count_linked_files_once(store: Store, tmp_path: Path) -> Non
     store.bundle("m")
     assert before >= 1 << 20
     assert store.disk_bytes() - before < 1 << 16
+
+
+def test_a_full_disk_says_so(store: Store) -> None:
+    partial = Partial(store.blobs, Path("/dev/full"), None)
+    with pytest.raises(NoSpace, match="free disk space"):
+        partial.append(b"x")
+    partial.close()
 
 
 def test_paths_cannot_be_made_of_anything_but_digests(store: Store) -> None:
