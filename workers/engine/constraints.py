@@ -81,7 +81,7 @@ class GrammarMask:
 
     def apply(self, logits: NDArray[np.float32]) -> None:
         """See TokenMask."""
-        logits[~self.allowed(len(logits))] = -np.inf
+        np.copyto(logits, -np.inf, where=~self.allowed(len(logits)))
 
     def allowed(self, n_vocab: int) -> NDArray[np.bool_]:
         """True for each token that may come next."""
@@ -125,7 +125,7 @@ class EitherMask:
     def apply(self, logits: NDArray[np.float32]) -> None:
         """See TokenMask."""
         masks = [mask.allowed(len(logits)) for mask in self._masks]
-        logits[~np.logical_or.reduce(masks)] = -np.inf
+        np.copyto(logits, -np.inf, where=~np.logical_or.reduce(masks))
 
     def accept(self, token: int) -> None:
         """See TokenMask."""

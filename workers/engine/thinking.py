@@ -17,7 +17,8 @@ from workers.models.vocab import Vocab
 class Thinking(msgspec.Struct, frozen=True, kw_only=True):
     """How a model thinks. `closings`: any of them ends it; `force` is the text that closes it.
 
-    `opened`: the prompt ends inside the reasoning. `budget` in tokens, None = no limit.
+    `opened`: the prompt ends inside the reasoning. `budget` in tokens, None = no limit. `last`:
+    the answer may end here, without ever coming to what the constraint is for.
     """
 
     opening: str
@@ -25,6 +26,7 @@ class Thinking(msgspec.Struct, frozen=True, kw_only=True):
     force: str
     opened: bool
     budget: int | None = None
+    last: bool = False
 
 
 class ThinkingMask:
@@ -89,7 +91,8 @@ class ThinkingMask:
             logits[:] = -np.inf
             logits[self._forced[0]] = kept if np.isfinite(kept) else 0.0
         elif self._inner is not None:
-            logits[list(self._vocab.eog)] = -np.inf
+            if not self._thinking.last:
+                logits[list(self._vocab.eog)] = -np.inf
             logits[self._crossing()] = -np.inf
 
     def _begin(self, token: int) -> None:
@@ -136,6 +139,14 @@ class ThinkingMask:
     def _finishing(self, rest: bytes) -> list[int]:
         vocab = self._vocab
         return [token for token in vocab.starting(rest) if vocab.piece(token)[len(rest) :].strip()]
+
+
+def triggered_masks(
+    vocab: Vocab, openers: tuple[str, ...], inner: Callable[[int], TokenMask]
+) -> Callable[[int], TokenMask]:
+    """Free text, constrained by `inner` once the model writes one of `openers`."""
+    free = Thinking(opening="", closings=openers, force="", opened=True, last=True)
+    return lambda choice: ThinkingMask(vocab, free, inner(choice))
 
 
 def thinking_masks(

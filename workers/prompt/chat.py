@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from shared.errors import RequestError, Unsupported
 from shared.messages import Message
-from shared.requests import Chat, Generate
+from shared.requests import Chat, Generate, Grammar
 from workers.engine.constraints import MaskFactory
-from workers.engine.thinking import thinking_masks
+from workers.engine.thinking import thinking_masks, triggered_masks
 from workers.prompt import thoughts, tools
 from workers.prompt.families import HARMONY
 from workers.prompt.messages import to_template, tool_definition
@@ -16,7 +17,7 @@ from workers.prompt.model_text import ModelText
 from workers.text.reader import PlainReader, Reader
 from workers.text.reasoning import ThinkReader
 from workers.text.toolcalls.formats import FORMATS, Format
-from workers.text.toolcalls.grammar import forced_calls
+from workers.text.toolcalls.grammar import PROSE, forced_calls, opened_calls
 from workers.text.toolcalls.harmony import HarmonyReader
 from workers.text.toolcalls.reader import CallReader
 
@@ -148,15 +149,34 @@ def constrain(request: Generate, chat: Chat, text: str, model: ModelText) -> Mas
 def _answer(request: Generate, chat: Chat, model: ModelText, *, forced: bool) -> MaskFactory | None:
     """Masks of the answer alone: calls if they are forced; with tools, calls or what is asked."""
     offered, asked = tools.offered(chat), request.constraint
+    if not offered:
+        return model.compiler.compile(asked) if asked is not None else None
     if not forced and asked is None:
-        return None
-    if not offered and asked is not None:
-        return model.compiler.compile(asked)
-    calls = forced_calls(
-        format_of(model), offered, parallel=chat.tool_choice.parallel, special=model.special
-    )
+        return _strict(chat, model) if any(tool.strict for tool in offered) else None
+    calls = _calls(chat, model, forced_calls)
     if forced or asked is None:
         return model.compiler.compile(calls, param="tools")
     if model.family.tools == HARMONY:
         raise Unsupported("response_format", "not together with tools for this model")
     return model.compiler.either((calls, "tools"), (asked, "response_format"))
+
+
+def _strict(chat: Chat, model: ModelText) -> MaskFactory:
+    """Words are free; a call, once begun, must be valid."""
+    if model.family.tools == HARMONY:
+        raise Unsupported("tools", "strict is honoured by this model only if a call is required")
+    form = format_of(model)
+    if form.bare:
+        calls = _calls(chat, model, forced_calls)
+        return model.compiler.either((calls, "tools"), (PROSE, "tools"))
+    calls = _calls(chat, model, opened_calls)
+    return triggered_masks(model.vocab, form.openers, model.compiler.compile(calls, param="tools"))
+
+
+def _calls(chat: Chat, model: ModelText, make: Callable[..., Grammar]) -> Grammar:
+    return make(
+        format_of(model),
+        tools.offered(chat),
+        parallel=chat.tool_choice.parallel,
+        special=model.special,
+    )

@@ -163,6 +163,36 @@ def test_a_forced_call_is_valid_whatever_the_model_thinks(template: str, mode: A
     assert end == ChoiceEnd(reason="tool_calls")
 
 
+def allowed_after(prepared: Prepared, text: str, piece: str) -> bool:
+    """Whether the mask lets `piece` (one token) follow `text`."""
+    assert prepared.mask is not None
+    mask = prepared.mask(0)
+    vocab = real_vocab()
+    for token in vocab.tokenize(text):
+        mask.accept(token)
+    logits = np.zeros(vocab.n_vocab, np.float32)
+    mask.apply(logits)
+    (token,) = vocab.tokenize(piece)
+    return bool(np.isfinite(logits[token]))
+
+
+@pytest.mark.parametrize(
+    ("template", "call"),
+    [
+        ("", '{"name": "add", "arguments": {"a'),
+        (HERMES, 'So <tool_call>\n{"name": "add", "arguments": {"a'),
+    ],
+)
+def test_strict_tools_are_held_to_their_schema(template: str, call: str) -> None:
+    strict = Tool(name="add", parameters=ADD.parameters, strict=True)
+    thinking = Thinking(enabled=False) if template else Thinking()
+    prepared = plan(Chat(messages=HI, tools=(strict,), thinking=thinking), template)
+    assert allowed_after(prepared, "Well", "!")
+    assert allowed_after(prepared, call, '":')
+    assert not allowed_after(prepared, call, "b")
+    assert plan(Chat(messages=HI, tools=(ADD,)), template).mask is None
+
+
 def test_json_after_bounded_reasoning() -> None:
     asked = Chat(messages=HI, thinking=Thinking(budget=5))
     prepared = plan(asked, THINKER, constraint=Regex(pattern=r"\{\}"))

@@ -15,9 +15,10 @@ from shared.requests import JsonSchema
 from tests.workers.real_vocab import real_vocab
 from tests.workers.text.cuts import meaning
 from workers.engine.constraints import Compiler, TokenMask
+from workers.engine.thinking import triggered_masks
 from workers.models.vocab import Vocab
 from workers.text.toolcalls.formats import FORMATS
-from workers.text.toolcalls.grammar import forced_calls
+from workers.text.toolcalls.grammar import forced_calls, opened_calls
 from workers.text.toolcalls.harmony import HarmonyReader
 from workers.text.toolcalls.reader import CallReader
 
@@ -111,6 +112,32 @@ def test_marker_tokens_are_used_as_tokens(compiler: Compiler) -> None:
     logits = np.zeros(vocab.n_vocab, np.float32)
     compiler.compile(grammar)(0).apply(logits)
     assert np.flatnonzero(np.isfinite(logits)).tolist() == [vocab.single("<jupyter_code>")]
+
+
+OPENED = sorted(name for name, form in FORMATS.items() if form.openers and not form.bare)
+
+
+@pytest.mark.parametrize("form", OPENED)
+def test_a_call_once_begun_is_valid(compiler: Compiler, form: str) -> None:
+    found = FORMATS[form]
+    grammar = opened_calls(found, TOOLS, parallel=True, special=lambda _: None)
+    factory = triggered_masks(compiler.vocab, found.openers, compiler.compile(grammar))
+    for seed in range(3):
+        mask, text = factory(0), "Let me see. " + found.openers[0]
+        for token in compiler.vocab.tokenize(text):
+            mask.accept(token)
+        calls = calls_of(form, found.openers[0] + walk(mask, compiler.vocab, seed))
+        for name, arguments in calls:
+            jsonschema.validate(arguments, SCHEMAS[name])
+
+
+def test_words_before_a_call_are_free(compiler: Compiler) -> None:
+    grammar = opened_calls(FORMATS["hermes"], TOOLS, parallel=True, special=lambda _: None)
+    mask = triggered_masks(compiler.vocab, ("<tool_call>",), compiler.compile(grammar))(0)
+    logits = np.zeros(compiler.vocab.n_vocab, np.float32)
+    mask.apply(logits)
+    assert np.isfinite(logits).all()
+    assert not mask.ended
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from shared.messages import Tool
 from shared.requests import Grammar
 from workers.text.toolcalls.formats import Format
@@ -18,6 +20,13 @@ Special = Callable[[str], int | None]
 MARKER = re.compile(r"(<[^<>\s]{1,48}>|\[[A-Z_]+\])")
 MOST_CALLS = 16
 HOLE = "\0"
+# Text that no reader of a bare format takes for a call.
+PROSE = Grammar(
+    text=r"""
+start: FREE
+FREE: /(.|\n)*/ & ~/\s*(```(json)?\s*)?\[?\s*\{\s*"name"(.|\n)*/
+"""
+)
 
 
 def forced_calls(
@@ -28,6 +37,36 @@ def forced_calls(
     for number, tool in enumerate(tools):
         rules += _call_rules(form, number, tool, special)
     return Grammar(text="\n".join(rules))
+
+
+def opened_calls(
+    form: Format, tools: Sequence[Tool], *, parallel: bool, special: Special
+) -> Grammar:
+    """The same, behind an opener that the model has just written."""
+    text = forced_calls(form, tools, parallel=parallel, special=special).text
+    section = _behind(form.section[0], form.openers)
+    if section is not None:
+        rest = replace(form, section=(section, form.section[1]), many=None)
+        return forced_calls(rest, tools, parallel=parallel, special=special)
+    firsts = []
+    for number, tool in enumerate(tools):
+        before, after = (_atoms(part, special) for part in _halves(form, tool))
+        firsts.append(f"{before} arguments_{number} {after}")
+    start = _start(form, len(tools), parallel=parallel, special=special).splitlines()[0]
+    opening = _atoms(form.section[0], special)
+    calls = start.removeprefix("start: ").removeprefix(opening).removeprefix(" call")
+    return Grammar(text=text.replace(start, f"start: first{calls}\nfirst: {' | '.join(firsts)}", 1))
+
+
+def _halves(form: Format, tool: Tool) -> tuple[str, str]:
+    """A call's text before and behind its arguments, without the opener."""
+    before, after = _call(form, tool)
+    return _behind(before, form.openers) or before, after
+
+
+def _behind(text: str, openers: Sequence[str]) -> str | None:
+    opener = next((opener for opener in openers if opener in text), None)
+    return None if opener is None else text.split(opener, 1)[1]
 
 
 def _start(form: Format, count: int, *, parallel: bool, special: Special) -> str:
@@ -43,13 +82,19 @@ def _start(form: Format, count: int, *, parallel: bool, special: Special) -> str
 
 
 def _call_rules(form: Format, number: int, tool: Tool, special: Special) -> list[str]:
-    name = json.dumps(tool.name, ensure_ascii=False)[1:-1]
-    before, after = form.call.format(name=name, arguments=HOLE).split(HOLE)
+    before, after = _call(form, tool)
     schema = tool.parameters if "type" in tool.parameters else {"type": "object", **tool.parameters}
     return [
         f"call_{number}: {_atoms(before, special)} arguments_{number} {_atoms(after, special)}",
         f"arguments_{number}: %json {_json(schema)}",
     ]
+
+
+def _call(form: Format, tool: Tool) -> tuple[str, str]:
+    """A call's text before and behind its arguments."""
+    name = json.dumps(tool.name, ensure_ascii=False)[1:-1]
+    before, after = form.call.format(name=name, arguments=HOLE).split(HOLE)
+    return before, after
 
 
 def _json(schema: dict[str, Any]) -> str:
