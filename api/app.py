@@ -10,8 +10,9 @@ from litestar import Litestar, Response
 from litestar.exceptions import HTTPException
 from redis.asyncio import Redis
 
-from api import health
+from api import health, openapi
 from api.dialects import DIALECTS, ROUTERS, dialect_of
+from api.dialects.dmr.routes import version
 from api.edge import Edge, clean_path
 from api.faults import HTTPRequest, as_error
 from api.service import Service
@@ -42,6 +43,7 @@ def create_app(settings: Settings, redis: Redis) -> Application:
         exception_handlers={Exception: _unrouted, HTTPException: _unrouted},
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,
+        openapi_config=openapi.config(version=version()),
     )
     litestar.state.service = service
     return Application(litestar, service)

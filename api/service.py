@@ -118,8 +118,8 @@ class Service:
     async def _settled(self) -> None:
         """Until no job is open and no cancel under way; a server that was told to stop for good has
         cancelled its requests, and their cleaning up takes a few turns of the loop."""
-        while self._jobs or self._cancels:
-            await asyncio.sleep(CLOSE_STEP_S)  # noqa: ASYNC110 - once, at the very end
+        while self._jobs or self._cancels:  # noqa: ASYNC110 - once, at the very end
+            await asyncio.sleep(CLOSE_STEP_S)
 
     async def _enqueue_by_any_name(self, request: Request) -> tuple[Request, Ticket]:
         """The catalog is asked for aliases and IDs only where the name itself is not known."""

@@ -5,14 +5,23 @@ from __future__ import annotations
 from litestar import Response, post
 
 from api import body, streaming
-from api.dialects.openai import ranking, tokens
+from api.dialects.openai import answers, ranking, tokens
 from api.faults import HTTPRequest
+from api.openapi import described
 from api.service import Service, new_id, service_of
 
 JSON = "application/json"
 
 
-@post("/rerank", status_code=200)
+@post(
+    "/rerank",
+    status_code=200,
+    opt=described(
+        answers.Ranking,
+        list[ranking.TextScore],
+        takes=ranking.RerankRequest,
+    ),
+)
 async def rerank(request: HTTPRequest) -> Response[bytes]:
     """Documents by their relevance to a query, best first."""
     wire = await body.read(request, ranking.RERANK)
@@ -21,7 +30,14 @@ async def rerank(request: HTTPRequest) -> Response[bytes]:
     return Response(ranking.ranked(wire, done, model=asked.model), media_type=JSON)
 
 
-@post("/score", status_code=200)
+@post(
+    "/score",
+    status_code=200,
+    opt=described(
+        ranking.ScoreList,
+        takes=ranking.ScoreRequest,
+    ),
+)
 async def score(request: HTTPRequest) -> Response[bytes]:
     """How well texts go together, in the order they were sent."""
     wire = await body.read(request, ranking.SCORE)
@@ -30,7 +46,15 @@ async def score(request: HTTPRequest) -> Response[bytes]:
     return Response(ranking.scored(done, model=asked[0].model), media_type=JSON)
 
 
-@post("/tokenize", status_code=200)
+@post(
+    "/tokenize",
+    status_code=200,
+    opt=described(
+        tokens.Tokenized,
+        tokens.Counted,
+        takes=tokens.TokenizeRequest,
+    ),
+)
 async def tokenize(request: HTTPRequest) -> Response[bytes]:
     """Token ids of a text or a conversation."""
     wire = await body.read(request, tokens.TOKENIZE)
@@ -42,7 +66,14 @@ async def tokenize(request: HTTPRequest) -> Response[bytes]:
     return Response(tokens.tokenized(wire, done, context=card.context), media_type=JSON)
 
 
-@post("/detokenize", status_code=200)
+@post(
+    "/detokenize",
+    status_code=200,
+    opt=described(
+        tokens.Detokenized,
+        takes=tokens.DetokenizeRequest,
+    ),
+)
 async def detokenize(request: HTTPRequest) -> Response[bytes]:
     """The text of token ids."""
     wire = await body.read(request, tokens.DETOKENIZE)
@@ -54,7 +85,14 @@ async def detokenize(request: HTTPRequest) -> Response[bytes]:
     )
 
 
-@post("/apply-template", status_code=200)
+@post(
+    "/apply-template",
+    status_code=200,
+    opt=described(
+        tokens.Templated,
+        takes=tokens.TemplateRequest,
+    ),
+)
 async def apply_template(request: HTTPRequest) -> Response[bytes]:
     """The prompt that the model's template makes of a conversation."""
     wire = await body.read(request, tokens.TEMPLATE)

@@ -13,17 +13,19 @@ from litestar.params import FromPath
 from api import body, streaming
 from api.dialects.anthropic import catalog as anthropic
 from api.dialects.dialect import Dialect
-from api.dialects.openai import completions, embeddings, models, parse, render
+from api.dialects.openai import answers, completions, embeddings, models, parse, render
 from api.dialects.openai.embeddings import EmbeddingRequest
-from api.dialects.openai.errors import respond
+from api.dialects.openai.errors import ErrorAnswer, respond
 from api.dialects.openai.extras import EXTRAS, rerank, score
 from api.dialects.openai.types import ChatRequest, CompletionRequest, Generation
 from api.faults import HTTPRequest
+from api.openapi import described
 from api.service import new_id, service_of
 from shared.errors import NotFound
 from shared.requests import Generate
 
 JSON = "application/json"
+SSE = "text/event-stream"
 ANTHROPIC_VERSION = "anthropic-version"
 BACKENDS = ("llama.cpp",)
 
@@ -32,7 +34,11 @@ _text = msgspec.json.Decoder(CompletionRequest)
 _embed = msgspec.json.Decoder(EmbeddingRequest)
 
 
-@post("/chat/completions", status_code=200)
+@post(
+    "/chat/completions",
+    status_code=200,
+    opt=described(answers.ChatCompletion, takes=ChatRequest, streams=SSE),
+)
 async def chat_completions(request: HTTPRequest) -> Response[bytes]:
     """A chat answer, whole or as a stream of chunks."""
     wire = await body.read(request, _chat)
@@ -45,7 +51,11 @@ async def chat_completions(request: HTTPRequest) -> Response[bytes]:
     return Response(render.chat(head, done), media_type=JSON)
 
 
-@post("/completions", status_code=200)
+@post(
+    "/completions",
+    status_code=200,
+    opt=described(answers.TextCompletion, takes=CompletionRequest, streams=SSE),
+)
 async def text_completions(request: HTTPRequest) -> Response[bytes]:
     """What follows a prompt, or each of several."""
     wire = await body.read(request, _text)
@@ -58,7 +68,11 @@ async def text_completions(request: HTTPRequest) -> Response[bytes]:
     return Response(completions.whole(head, done), media_type=JSON)
 
 
-@post("/embeddings", status_code=200)
+@post(
+    "/embeddings",
+    status_code=200,
+    opt=described(answers.VectorList, takes=EmbeddingRequest),
+)
 async def create_embeddings(request: HTTPRequest) -> Response[bytes]:
     """A vector for each input."""
     wire = await body.read(request, _embed)
@@ -67,7 +81,7 @@ async def create_embeddings(request: HTTPRequest) -> Response[bytes]:
     return Response(embeddings.whole(wire, done, model=asked.model), media_type=JSON)
 
 
-@get("/models")
+@get("/models", opt=described(answers.ModelList))
 async def list_models(request: HTTPRequest) -> Response[bytes]:
     """Every model in the catalog; as Anthropic lists them for a client that says it is theirs."""
     if ANTHROPIC_VERSION in request.headers:
@@ -76,7 +90,7 @@ async def list_models(request: HTTPRequest) -> Response[bytes]:
     return Response(render.encode(models.listed(cards.values())), media_type=JSON)
 
 
-@get("/models/{name:path}")
+@get("/models/{name:path}", opt=described(answers.Model))
 async def get_model(request: HTTPRequest, name: FromPath[str]) -> Response[bytes]:
     """One model, by any of its names."""
     if ANTHROPIC_VERSION in request.headers:
@@ -111,7 +125,7 @@ HANDLERS = (
     *EXTRAS,
 )
 
-OPENAI = Dialect(paths=("/v1", "/engines"), respond=respond)
+OPENAI = Dialect(paths=("/v1", "/engines"), respond=respond, errors=ErrorAnswer)
 OPENAI.mount("/", EXTRAS)
 OPENAI.mount("/engines", (rerank, score))
 OPENAI.mount("/engines/{backend:str}", (rerank, score), guards=[known_backend])

@@ -58,6 +58,41 @@ class TemplateRequest(wire.Wire, frozen=True, kw_only=True):
     chat_template_kwargs: dict[str, Any] | None = None
 
 
+class Piece(msgspec.Struct, frozen=True, kw_only=True):
+    """A token with its text, or its bytes where they are no text."""
+
+    id: int
+    piece: str | list[int]
+
+
+class Tokenized(msgspec.Struct, frozen=True, kw_only=True):
+    """llama-server's answer."""
+
+    tokens: tuple[int | Piece, ...]
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """vLLM's answer."""
+
+    count: int
+    max_model_len: int
+    tokens: tuple[int, ...]
+    token_strs: tuple[str, ...] | None
+
+
+class Detokenized(msgspec.Struct, frozen=True, kw_only=True):
+    """The text, under both names."""
+
+    content: str
+    prompt: str
+
+
+class Templated(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as the model reads it."""
+
+    prompt: str
+
+
 def model_of(given: str | None, catalog: dict[str, ModelCard]) -> str:
     """The model meant. Raises RequestError where that is not plain."""
     if given:
@@ -104,27 +139,27 @@ def tokenized(asked: TokenizeRequest, done: Completed, *, context: int) -> bytes
     """The tokens in the caller's shape; `context` is the model's length."""
     found = tokens_of(done)
     if asked.content is not None:
-        return encode({"tokens": _pieces(found) if asked.with_pieces else found.ids})
-    answer: dict[str, Any] = {
-        "count": len(found.ids),
-        "max_model_len": context,
-        "tokens": found.ids,
-        "token_strs": None,
-    }
-    if asked.return_token_strs:
-        answer["token_strs"] = [piece.decode("utf-8", "replace") for piece in found.pieces]
-    return encode(answer)
+        return encode(Tokenized(tokens=_pieces(found) if asked.with_pieces else found.ids))
+    texts = tuple(piece.decode("utf-8", "replace") for piece in found.pieces)
+    return encode(
+        Counted(
+            count=len(found.ids),
+            max_model_len=context,
+            tokens=found.ids,
+            token_strs=texts if asked.return_token_strs else None,
+        )
+    )
 
 
 def detokenized(done: Completed) -> bytes:
     """The text."""
     text = tokens_of(done).text
-    return encode({"content": text, "prompt": text})
+    return encode(Detokenized(content=text, prompt=text))
 
 
 def templated(done: Completed) -> bytes:
     """The prompt that the template makes of the conversation."""
-    return encode({"prompt": b"".join(tokens_of(done).pieces).decode("utf-8", "replace")})
+    return encode(Templated(prompt=b"".join(tokens_of(done).pieces).decode("utf-8", "replace")))
 
 
 def tokens_of(done: Completed) -> Tokens:
@@ -134,12 +169,12 @@ def tokens_of(done: Completed) -> Tokens:
     return done.tokens
 
 
-def _pieces(found: Tokens) -> list[dict[str, Any]]:
+def _pieces(found: Tokens) -> tuple[Piece, ...]:
     """llama-server gives the bytes of a piece that is no text as a list of numbers."""
-    return [
-        {"id": id_, "piece": _text_or_bytes(piece)}
+    return tuple(
+        Piece(id=id_, piece=_text_or_bytes(piece))
         for id_, piece in zip(found.ids, found.pieces, strict=True)
-    ]
+    )
 
 
 def _text_or_bytes(piece: bytes) -> str | list[int]:
