@@ -56,10 +56,11 @@ async def test_metrics_count_what_was_served(client: httpx.AsyncClient, worker: 
     assert found["caravan_requests_total", frozenset(done)] == 1
     assert found["caravan_ttft_seconds_count", frozenset({model})] == 1
     assert found["caravan_inter_token_seconds_count", frozenset({model})] >= 1
-    assert found["caravan_queue_wait_seconds_sum", frozenset({model})] == 0.0015
+    assert found["caravan_api_queue_wait_seconds_sum", frozenset({model})] == 0.0015
     assert found["caravan_tokens_total", frozenset({model, ("kind", "cached")})] == 2
     assert found["caravan_queue_depth", frozenset({model, ("lane", "interactive")})] == 0
     assert found["caravan_api_open_jobs", frozenset()] == 0
+    assert not [name for name, _ in found if name.endswith("_created")]
 
 
 async def test_metrics_hold_the_workers_own(client: httpx.AsyncClient, worker: FakeWorker) -> None:
