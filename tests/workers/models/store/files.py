@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from workers.models.store.blobs import INCOMPLETE
 from workers.models.store.package import package
 from workers.models.store.store import Store, StoredModel
 
@@ -51,3 +52,8 @@ def add_model(
     path = folder / f"{seed}.gguf"
     path.write_bytes(gguf_bytes(size, seed=seed))
     return package(store, [path], ref, created_s=1_700_000_000)
+
+
+def whole_blobs(store: Store) -> list[str]:
+    """Whole blobs of a store."""
+    return [path.name for path in store.blobs.folder.glob("*") if path.suffix != INCOMPLETE]

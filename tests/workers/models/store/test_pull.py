@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -21,13 +20,11 @@ from shared.model_errors import (
     Unauthorized,
     UnsupportedArtifact,
 )
-from tests.workers.models.store.conftest import HASTY, OPTIONS, pulled, watch
-from tests.workers.models.store.files import add_model, gguf_bytes
-from tests.workers.models.store.loopback import Answer, Asked, Play, ranged, registry_of, serve
-from workers.models.gguf import BadModelFile
-from workers.models.remote.options import Login, RemoteOptions
+from tests.workers.models.store.conftest import pulled, watch
+from tests.workers.models.store.files import add_model, gguf_bytes, whole_blobs
+from tests.workers.models.store.loopback import Answer, Asked, Play, registry_of, serve
 from workers.models.remote.progress import Progress
-from workers.models.remote.pull import Pulls, open_pulls
+from workers.models.remote.pull import Pulls
 from workers.models.store import digests
 from workers.models.store.blobs import INCOMPLETE
 from workers.models.store.manifest import OCI_INDEX, parse
@@ -53,11 +50,6 @@ def honest(other: Store, model: StoredModel) -> Play:
 def weights(other: Store, model: StoredModel) -> str:
     """Digest of the weights."""
     return parse(other.manifest_raw(model.id)).layers[0].digest
-
-
-def blobs_in(store: Store) -> list[str]:
-    """Whole blobs of a store."""
-    return [path.name for path in store.blobs.folder.glob("*") if path.suffix != INCOMPLETE]
 
 
 async def test_an_honest_registry(
@@ -99,7 +91,7 @@ async def test_statuses(
         with pytest.raises(error, match="SOME_CODE - a reason"):
             await watch(pulls.pull(f"{server.host}/org/m"))
         assert server.count(where) == asked
-    assert (store.all(), blobs_in(store)) == ([], [])
+    assert (store.all(), whole_blobs(store)) == ([], [])
 
 
 async def test_trouble_that_passes_is_not_noticed(
@@ -320,104 +312,6 @@ async def test_an_index_leads_to_its_first_manifest(
         assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
 
 
-async def test_basic_login(store: Store, model: StoredModel, honest: Play) -> None:
-    def play(request: Asked) -> Answer:
-        if request.headers.get("authorization") != "Basic bWU6c2VjcmV0":
-            return Answer(status=401, headers={"WWW-Authenticate": 'Basic realm="r"'})
-        return honest(request)
-
-    with serve(play) as server:
-        for password, fails in (("wrong", True), ("secret", False)):
-            logins = {server.host: Login("me", password)}
-            options = RemoteOptions(retry=HASTY, logins=logins)
-            async with open_pulls(store, options) as pulls:
-                if fails:
-                    with pytest.raises(Unauthorized, match="login"):
-                        await watch(pulls.pull(f"{server.host}/org/m"))
-                else:
-                    assert (await pulled(pulls.pull(f"{server.host}/org/m"))).id == model.id
-
-
-def token_service(honest: Play, server: Callable[[], str]) -> Play:
-    """A registry whose tokens come from a service beside it and last for two requests."""
-    uses = 0
-
-    def play(request: Asked) -> Answer:
-        nonlocal uses
-        if request.path == "/token":
-            uses = 2
-            assert request.query == "service=s&scope=repository%3Aorg%2Fm%3Apull"
-            return Answer(body=b'{"token":"t0ken"}')
-        uses -= 1
-        if request.headers.get("authorization") != "Bearer t0ken" or uses < 0:
-            realm = f'Bearer realm="http://{server()}/token",service="s"'
-            header = f'{realm},scope="repository:org/m:pull"'
-            return Answer(status=401, headers={"WWW-Authenticate": header})
-        return honest(request)
-
-    return play
-
-
-async def test_token_login_renews_itself(
-    store: Store, pulls: Pulls, model: StoredModel, honest: Play
-) -> None:
-    host = ""
-    with serve(token_service(honest, lambda: host)) as server:
-        host = server.host
-        assert (await pulled(pulls.pull(f"{host}/org/m"))).id == model.id
-        assert server.count("/token") >= 1
-
-
-async def test_the_callers_token_is_sent_as_it_is(
-    pulls: Pulls, model: StoredModel, honest: Play
-) -> None:
-    with serve(honest) as server:
-        await watch(pulls.pull(f"{server.host}/org/m", token="mine"))
-        assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer mine"}
-
-
-async def test_a_redirect_elsewhere_does_not_take_the_token_along(
-    store: Store, pulls: Pulls, model: StoredModel, honest: Play, weights: str
-) -> None:
-    with serve(honest) as cdn:
-
-        def play(request: Asked) -> Answer:
-            if "/blobs/" in request.path:
-                return Answer(status=307, headers={"Location": cdn.url + request.path})
-            return honest(request)
-
-        with serve(play) as server:
-            last = await pulled(pulls.pull(f"{server.host}/org/m", token="mine"))
-        assert last.id == model.id
-        assert cdn.count(weights) == 1
-        assert all("authorization" not in asked.headers for asked in cdn.asked)
-
-
-async def test_a_redirect_to_plain_http_elsewhere_is_refused(pulls: Pulls) -> None:
-    away = Answer(status=307, headers={"Location": "http://example.com/secret"})
-    refused = pytest.raises(BadReference, match=r"example\.com asks for plain HTTP")
-    with serve(lambda request: away) as server, refused:
-        await watch(pulls.pull(f"{server.host}/org/m"))
-
-
-async def test_redirects_in_a_circle(pulls: Pulls) -> None:
-    again = Answer(status=307, headers={"Location": "/again"})
-    with serve(lambda request: again) as server, pytest.raises(RemoteDown):
-        await watch(pulls.pull(f"{server.host}/org/m"))
-
-
-async def test_mirrors_are_asked_first_and_may_fail(
-    store: Store, model: StoredModel, honest: Play
-) -> None:
-    with serve(lambda request: Answer(status=404)) as empty, serve(honest) as mirror:
-        options = RemoteOptions(retry=HASTY, mirrors=(empty.url, mirror.url + "/"))
-        async with open_pulls(store, options) as pulls:
-            last = await pulled(pulls.pull("org/m", token="for the hub only"))
-        assert (last.id, last.ref) == (model.id, "org/m:latest")
-        assert empty.count("GET") == 1
-        assert all("authorization" not in asked.headers for asked in mirror.asked)
-
-
 async def test_a_look_stores_nothing(
     store: Store, pulls: Pulls, model: StoredModel, honest: Play
 ) -> None:
@@ -427,7 +321,7 @@ async def test_a_look_stores_nothing(
             await pulls.look("")
     assert (found.id, found.config, found.tags) == (model.id, model.config, ())
     assert found.size_bytes == model.size_bytes
-    assert (store.all(), blobs_in(store)) == ([], [])
+    assert (store.all(), whole_blobs(store)) == ([], [])
 
 
 async def test_a_look_checks_the_config(pulls: Pulls, honest: Play) -> None:
@@ -494,77 +388,3 @@ async def test_a_deleted_blob_is_fetched_again_before_the_commit(
         assert (await pulled(pulls.pull(name))).id == model.id
         assert server.count(weights) == 2
     assert store.bundle(name).model.read_bytes() == gguf_bytes(SIZE)
-
-
-class TestFilesAndUrls:
-    """Single GGUF files."""
-
-    async def test_a_file(self, store: Store, tmp_path: Path) -> None:
-        path = tmp_path / "My Model.gguf"
-        path.write_bytes(gguf_bytes(3_000_000))
-        options = RemoteOptions(retry=HASTY, file_roots=(tmp_path,))
-        async with open_pulls(store, options) as pulls:
-            progress, last = await watch(pulls.pull(f"file:{path}"))
-            assert last.ref == "ai/my-model:latest"
-            assert [(each.done, each.size) for each in progress][-1] == (path.stat().st_size,) * 2
-            named = await pulled(pulls.pull(f"file:{path}", ref="org/own:v1"))
-        assert store.bundle("org/own:v1").model.read_bytes() == path.read_bytes()
-        assert named.id == last.id
-
-    @pytest.mark.parametrize("name", ["outside.gguf", "inside/../outside.gguf", "inside/link.gguf"])
-    async def test_only_from_allowed_folders(self, store: Store, tmp_path: Path, name: str) -> None:
-        (tmp_path / "outside.gguf").write_bytes(gguf_bytes())
-        (tmp_path / "inside").mkdir()
-        (tmp_path / "inside" / "link.gguf").symlink_to(tmp_path / "outside.gguf")
-        options = RemoteOptions(retry=HASTY, file_roots=(tmp_path / "inside",))
-        async with open_pulls(store, options) as pulls:
-            with pytest.raises(BadReference, match="not below a folder"):
-                await watch(pulls.pull(f"file:{tmp_path / name}"))
-        async with open_pulls(store, OPTIONS) as pulls:
-            with pytest.raises(BadReference):
-                await watch(pulls.pull(f"file:{tmp_path / name}"))
-
-    async def test_files_that_are_none(self, store: Store, tmp_path: Path) -> None:
-        (tmp_path / "bad.gguf").write_bytes(b"no model")
-        options = RemoteOptions(retry=HASTY, file_roots=(tmp_path,))
-        async with open_pulls(store, options) as pulls:
-            with pytest.raises(ModelNotFound):
-                await watch(pulls.pull(f"file:{tmp_path}/nothing.gguf"))
-            with pytest.raises(BadModelFile):
-                await watch(pulls.pull(f"file:{tmp_path}/bad.gguf"))
-        assert (store.all(), blobs_in(store)) == ([], [])
-
-    async def test_shards_beside_the_first(self, store: Store, tmp_path: Path) -> None:
-        for at in (1, 2):
-            path = tmp_path / f"x-0000{at}-of-00002.gguf"
-            path.write_bytes(gguf_bytes(seed=str(at), **{"split.count": 2}))
-        options = RemoteOptions(retry=HASTY, file_roots=(tmp_path,))
-        async with open_pulls(store, options) as pulls:
-            await watch(pulls.pull(f"file:{tmp_path}/x-00001-of-00002.gguf", ref="x"))
-            with pytest.raises(BadModelFile, match="2 parts and 1"):
-                await watch(pulls.pull(f"file:{tmp_path}/x-00002-of-00002.gguf", ref="y"))
-        assert len(list(store.bundle("x").model.parent.iterdir())) == 2
-
-    async def test_a_url(self, store: Store, pulls: Pulls) -> None:
-        whole = gguf_bytes(SIZE)
-        digest = digests.of(whole)
-        key = digests.hex_of(digest)
-        partial = store.blobs.open_partial(key)
-        partial.append(whole[:1000])
-        partial.close()
-        with serve(lambda request: ranged(request, whole)) as server:
-            name = f"{server.url}/files/tiny.gguf?v=1#{digest}"
-            last = await pulled(pulls.pull(name))
-            assert [asked.offset for asked in server.asked] == [1000]
-            assert (last.ref, last.cached) == ("ai/tiny:latest", False)
-            assert (await pulled(pulls.pull(name))).cached
-            wrong = "1" * 64
-            with pytest.raises(BadDigest):
-                await watch(pulls.pull(f"{server.url}/tiny.gguf#sha256:{wrong}", ref="wrong"))
-        assert [model.tags for model in store.all()] == [("ai/tiny:latest",)]
-
-    async def test_a_url_that_is_no_model(self, store: Store, pulls: Pulls) -> None:
-        page = b"<html>" * 100
-        with serve(lambda request: Answer(body=page)) as server, pytest.raises(BadModelFile):
-            await watch(pulls.pull(f"{server.url}/x.gguf#{digests.of(page)}"))
-        assert store.all() == []
