@@ -11,7 +11,7 @@ stream begins without them after FIRST_EVENT_WAIT_S: a client that waits in the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
@@ -35,6 +35,7 @@ AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
 
 T = TypeVar("T")
 Waiting = Callable[[int, float | None], bytes]
+BeforeEnd = Callable[[], Awaitable[None]]
 
 FIRST_EVENT_WAIT_S = 1.0
 SEND_TIMEOUT_S = 30.0  # a client that takes nothing for so long is dead
@@ -69,14 +70,16 @@ async def sse(
     *,
     ping: bytes = PING,
     waiting: Waiting = queued_comment,
+    before_end: BeforeEnd | None = None,
 ) -> Response[bytes]:
-    """Run `asked` and stream what `renderer` makes of it as text/event-stream.
+    """Run `asked` and stream what `renderer` makes of it as text/event-stream. `before_end` is
+    awaited when the renderer has had the last event and the client has not.
 
     Raises the CaravanError of a job that is refused or fails at once, ClientGone.
     """
     job, first = await _begin(http, service, asked)
     body = EventSourceResponse(
-        _body(job, first, renderer, waiting),
+        _body(job, first, renderer, waiting, before_end),
         ping=service.settings.ping_s,
         ping_message_factory=lambda: ping,  # type: ignore[arg-type,return-value]
         send_timeout=SEND_TIMEOUT_S,
@@ -110,7 +113,7 @@ async def wholes(http: HTTPRequest, service: Service, asked: Sequence[Asked]) ->
     async def run(one: Asked) -> Completed:
         async with await service.start(one) as job:
             if one is asked[0]:
-                _announce(http, job)
+                announce(http, job)
             return await service.collect(job)
 
     async def run_all() -> list[Completed]:
@@ -168,7 +171,7 @@ async def _begin(
     async def begin() -> tuple[Job, tuple[Event, ...]]:
         job = await service.start(asked)
         try:
-            _announce(http, job)
+            announce(http, job)
             first = await job.take(wait_s=FIRST_EVENT_WAIT_S)
             if first and isinstance(first[-1], Failed):
                 raise error_of(first[-1])
@@ -181,7 +184,11 @@ async def _begin(
 
 
 async def _body(
-    job: Job, first: tuple[Event, ...], renderer: Renderer, waiting: Waiting
+    job: Job,
+    first: tuple[Event, ...],
+    renderer: Renderer,
+    waiting: Waiting,
+    before_end: BeforeEnd | None = None,
 ) -> AsyncIterator[bytes]:
     events = first
     while True:
@@ -189,6 +196,8 @@ async def _body(
             data = renderer.feed(events)
         else:
             data = waiting(job.place, await job.eta_s()) if job.place else b""
+        if job.end is not None and before_end is not None:
+            await before_end()
         if data:
             yield data
         if job.end is not None:
@@ -196,7 +205,8 @@ async def _body(
         events = await job.take()
 
 
-def _announce(http: HTTPRequest, job: Job) -> None:
+def announce(http: HTTPRequest, job: Job) -> None:
+    """Response headers that say which job this is, and how many were before it."""
     respond_with(
         http.scope, {"x-caravan-job": job.id, "x-queue-position": str(job.ticket.position)}
     )

@@ -24,6 +24,9 @@ API = (
     "max_queue",
     "queue_timeout_s",
     "ping_s",
+    "responses_ttl_s",
+    "record_requests",
+    "origins",
     "heal_after_s",
     "drain_timeout_s",
 )

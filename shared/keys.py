@@ -15,6 +15,9 @@ FAIR_TTL_S = 24 * 3600  # virtual time of a queue nobody uses; refreshed by enqu
 CONTROL = "caravan:control"  # channel
 CATALOG = "caravan:catalog"  # no TTL: which models exist is configuration
 WORKERS = "caravan:worker:*"  # pattern of `worker`
+CONFIGS = "caravan:configs"  # HASH of `_configure`d members. No TTL: it is configuration
+RECORDED = "caravan:recorded"  # channel: a request was recorded
+RECORD_TTL_S = 3600  # recorded requests; refreshed by the next of their model
 
 
 def lane(model: str, name: str) -> str:
@@ -76,3 +79,13 @@ def tenant(tenant: str) -> str:
 def api_key(secret: str) -> str:
     """HASH of the tenant a key belongs to, by the key's SHA-256. No TTL: it is an account."""
     return f"caravan:key:{hashlib.sha256(secret.encode()).hexdigest()}"
+
+
+def response(tenant: str, response: str) -> str:
+    """A stored response and its input. `responses_ttl_s`, refreshed by continuing it."""
+    return f"caravan:response:{tenant}:{response}"
+
+
+def records(model: str) -> str:
+    """LIST of the model's last recorded requests, newest first. RECORD_TTL_S."""
+    return f"caravan:records:{{{model}}}"

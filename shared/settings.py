@@ -41,6 +41,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, _about("How long a job may wait before it fails; 0 = no limit", ge=0)
     ] = 0.0
     ping_s: Annotated[float, _about("SSE comment at least this often", gt=0)] = 10.0
+    responses_ttl_s: Annotated[
+        int, _about("How long a stored response is kept; continuing it starts anew", ge=1)
+    ] = 24 * 3600
+    record_requests: Annotated[
+        bool, _about("Keep the last 10 requests of each model, prompts too, for an hour")
+    ] = False
+    origins: Annotated[
+        str,
+        _about(
+            "Web pages that may call the api, beside those of this machine: scheme://host:port, "
+            "with * for any part, comma-separated; * alone: all",
+            pattern=r"^(\s*(\*|null|[a-z*][a-z0-9+.*-]*://[^\s,/]+)\s*(,|$))*$",
+        ),
+    ] = ""
     heal_after_s: Annotated[
         float, _about("Silence after which a stream reads its journal", gt=0)
     ] = 2.0

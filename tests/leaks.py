@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 # Those of shared/keys.py whose docstring says "No TTL": queues end by being emptied, the rest is
 # configuration or an account.
 LIVES_FOR_EVER = re.compile(
-    r"caravan:(\{.*\}:(interactive|batch|leases)|catalog|tenant:.*|key:[0-9a-f]{64})"
+    r"caravan:(\{.*\}:(interactive|batch|leases)|catalog|configs|tenant:.*|key:[0-9a-f]{64})"
 )
 
 

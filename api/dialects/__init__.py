@@ -7,8 +7,9 @@ from api.dialects.dialect import Dialect
 from api.dialects.dmr.routes import DMR
 from api.dialects.ollama.routes import OLLAMA
 from api.dialects.openai.routes import OPENAI
+from api.dialects.responses.routes import RESPONSES
 
-DIALECTS: tuple[Dialect, ...] = (OPENAI, ANTHROPIC, OLLAMA, DMR)
+DIALECTS: tuple[Dialect, ...] = (OPENAI, RESPONSES, ANTHROPIC, OLLAMA, DMR)
 ROUTERS = tuple(router for dialect in DIALECTS for router in dialect.routers)
 
 
