@@ -217,7 +217,7 @@ class Engine:
     def _report(self, schedule: Schedule) -> None:
         outputs = tuple(output for job in self._jobs if (output := job.take_output()))
         self._jobs = [job for job in self._jobs if job.end is None]
-        if outputs:
+        if outputs or schedule.sequences:
             self._deliver(StepReport(outputs=outputs, stats=self._stats(schedule)))
 
     def _stats(self, schedule: Schedule) -> StepStats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from shared.events import ReasoningDelta, TextDelta
@@ -18,7 +18,7 @@ GREEDY = Sampling(temperature=0)
 class Desk:
     """`text[key]`, `tokens[key][choice]` and `ends[key]` are what the engine delivered so far."""
 
-    def __init__(self, runner: ScriptedRunner | None = None, **config: int) -> None:
+    def __init__(self, runner: Any = None, **config: int) -> None:
         self.runner = runner or ScriptedRunner()
         self.engine = Engine(self.runner, deliver=self._take, **config)
         self.text: dict[str, str] = defaultdict(str)
@@ -30,7 +30,7 @@ class Desk:
 
     def submit(
         self,
-        prompt: str,
+        prompt: str | Sequence[int],
         *,
         key: str = "",
         max_tokens: int = 8,
@@ -40,8 +40,8 @@ class Desk:
     ) -> str:
         """Submit; the key is the prompt itself unless given."""
         request = SequenceRequest(
-            key=key or prompt,
-            prompt=tuple(prompt.encode()),
+            key=key or str(prompt),
+            prompt=tuple(prompt.encode() if isinstance(prompt, str) else prompt),
             max_tokens=max_tokens,
             pipeline=pipeline or (lambda _: PlainText(stop)),
             **{"sampling": GREEDY, **fields},
@@ -64,7 +64,7 @@ class Desk:
             self.step()
         raise AssertionError("the engine does not come to an end")
 
-    def answer(self, prompt: str, **fields: Any) -> str:
+    def answer(self, prompt: str | Sequence[int], **fields: Any) -> str:
         """Submit, run to the end, and the text."""
         key = self.submit(prompt, **fields)
         self.run()

@@ -38,7 +38,7 @@ def test_a_follower_starts_as_soon_as_the_common_part_is_there() -> None:
     desk.submit(COMMON + "x" * 400, key="long", max_tokens=1)
     desk.submit(COMMON + "yes", key="short", max_tokens=1)
     desk.run()
-    started = next(n for n, report in enumerate(desk.reports) if report.outputs[-1].key == "short")
+    started = next(n for n, r in enumerate(desk.reports) if "short" in {o.key for o in r.outputs})
     assert started < len(desk.reports) - 1, "it waited for the whole prompt of another"
     assert desk.runner.computed == len(COMMON) + 400 + 3
 

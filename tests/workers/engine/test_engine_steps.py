@@ -192,13 +192,14 @@ def test_a_failing_grammar_ends_its_job_only() -> None:
     assert desk.ends["good"].kind == "finished"
 
 
-def test_one_report_a_step_and_none_when_there_is_nothing_to_say() -> None:
+def test_one_report_a_step_and_none_when_there_was_nothing_to_compute() -> None:
     desk = Desk(prefill_budget=4)
     desk.submit("twelve bytes", max_tokens=1)
-    desk.step(3)
-    assert [len(report.outputs) for report in desk.reports] == [1, 1]
+    desk.step(5)
+    assert [len(report.outputs) for report in desk.reports] == [1, 0, 1]
+    assert [stats.prefill_rows for stats in desk.stats] == [4, 4, 4]
     assert desk.reports[0].outputs[0].admitted
-    assert desk.reports[1].outputs[0].end is not None
+    assert desk.reports[2].outputs[0].end is not None
 
 
 def test_a_short_prompt_overtakes_a_long_one_and_does_not_stop_it() -> None:
