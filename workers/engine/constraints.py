@@ -7,6 +7,7 @@ thread. Everything is bounded: the constraint's text, the work to compile it, th
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import numpy as np
+from llama_cpp.llama_cpp import _lib as _libllama
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import gbnf_to_lark
-from llguidance.llamacpp import lltokenizer_from_vocab
 from numpy.typing import NDArray
 
 from shared.errors import RequestError
@@ -187,8 +188,23 @@ class Compiler:
             if self._tokenizer is None:
                 eos = self.vocab.eos
                 ends = [*([eos] if eos >= 0 else []), *sorted(self.vocab.eog - {eos})]
-                self._tokenizer = lltokenizer_from_vocab(self.vocab.pointer, eos_token=ends)
+                self._tokenizer = _tokenizer(self.vocab, ends)
             return self._tokenizer
+
+
+def _tokenizer(vocab: Vocab, ends: list[int]) -> LLTokenizer:
+    """llguidance tells markers from text by a leading byte that no text has."""
+    markers = vocab.control | vocab.markers
+    pieces = [vocab.piece(token) for token in range(vocab.n_vocab)]
+    make: Any = LLTokenizer.from_llamacpp  # type: ignore[attr-defined]  # missing in its stubs
+    made: LLTokenizer = make(
+        tokens=[b"\xff" + piece if at in markers else piece for at, piece in enumerate(pieces)],
+        vocab_ptr=vocab.pointer,
+        tokenize_fptr=ctypes.cast(_libllama.llama_tokenize, ctypes.c_void_p).value,
+        eos_token=ends,
+        slices=None,
+    )
+    return made
 
 
 def _key(constraint: Constraint, param: str) -> bytes:

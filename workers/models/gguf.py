@@ -10,11 +10,11 @@ import struct
 from collections import Counter
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 
-from shared.errors import CaravanError
+from workers.models.gguf_reader import BadModelFile, HeaderReader
 from workers.models.gguf_tables import (
     ARRAY,
     FILE_TYPES,
@@ -24,20 +24,14 @@ from workers.models.gguf_tables import (
     TENSOR_TYPES,
 )
 
+__all__ = ["BadModelFile", "ModelFacts", "read"]
 MAX_PAIRS = 65_536
 MAX_TENSORS = 262_144
 MAX_STRINGS = 8_388_608
-MAX_KEPT_BYTES = 8 << 20
 MAX_KEY_BYTES = 65_535
 MAX_DEPTH = 4
 MAX_DIMENSIONS = 4
 TEMPLATE = "tokenizer.chat_template"
-
-
-class BadModelFile(CaravanError):
-    """The file is no GGUF, is damaged or lies about its own size."""
-
-    code = "bad_model_file"
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +74,7 @@ def read(path: str | Path) -> ModelFacts:
     with Path(path).open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
-        reader = _Reader(file, size)
+        reader = HeaderReader(file, size)
         pairs, tensors = _header(reader)
     return _facts(str(path), size, pairs, tensors)
 
@@ -92,68 +86,7 @@ class _Tensors(msgspec.Struct, frozen=True):
     by_type: dict[str, int]
 
 
-class _Reader:
-    """Little-endian values from an open file, never past its end."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file = file
-        self._left = size
-        self._size = size
-        self._kept = 0
-
-    @property
-    def left(self) -> int:
-        """Bytes between here and the end of the file."""
-        return self._left
-
-    @property
-    def position(self) -> int:
-        """Bytes read so far."""
-        return self._size - self._left
-
-    def take(self, count: int) -> bytes:
-        """The next `count` bytes."""
-        self._claim(count)
-        got = self._file.read(count)
-        if len(got) != count:
-            raise BadModelFile("the model file ends in the middle of its header")
-        return got
-
-    def skip(self, count: int) -> None:
-        """Pass over `count` bytes without holding them."""
-        self._claim(count)
-        self._file.seek(count, 1)
-
-    def _claim(self, count: int) -> None:
-        if count > self._left:
-            raise BadModelFile(
-                f"the model file is cut short: its header wants {count} more bytes, "
-                f"{self._left} are left"
-            )
-        self._left -= count
-
-    def number(self, form: str) -> Any:
-        """One scalar of a struct format."""
-        return struct.unpack(form, self.take(struct.calcsize(form)))[0]
-
-    def string(self, *, limit: int = MAX_KEPT_BYTES) -> str:
-        """One string, kept: counts against what a header may hold in memory."""
-        length = self.number("<Q")
-        self._kept += length
-        if length > limit or self._kept > MAX_KEPT_BYTES:
-            raise BadModelFile("the model file's header has more text than is sensible")
-        return self.take(length).decode("utf-8", "replace")
-
-    def skip_string(self) -> None:
-        """One string, not kept."""
-        length = self.number("<Q")
-        if length < 4096:
-            self.take(length)
-        else:
-            self.skip(length)
-
-
-def _header(reader: _Reader) -> tuple[dict[str, Any], _Tensors]:
+def _header(reader: HeaderReader) -> tuple[dict[str, Any], _Tensors]:
     if reader.left < 24 or reader.take(4) != b"GGUF":
         raise BadModelFile("not a GGUF model file")
     version = reader.number("<I")
@@ -166,7 +99,7 @@ def _header(reader: _Reader) -> tuple[dict[str, Any], _Tensors]:
     return found, _tensors(reader, tensors, _alignment(found))
 
 
-def _pairs(reader: _Reader, count: int) -> dict[str, Any]:
+def _pairs(reader: HeaderReader, count: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for _ in range(count):
         key = reader.string(limit=MAX_KEY_BYTES)
@@ -174,7 +107,7 @@ def _pairs(reader: _Reader, count: int) -> dict[str, Any]:
     return found
 
 
-def _value(reader: _Reader, kind: int) -> Any:
+def _value(reader: HeaderReader, kind: int) -> Any:
     """A scalar, a string, or an array's length."""
     if kind in SCALARS:
         return reader.number(SCALARS[kind])
@@ -185,7 +118,7 @@ def _value(reader: _Reader, kind: int) -> Any:
     raise BadModelFile(f"the header has a value of unknown type {kind}")
 
 
-def _skip_array(reader: _Reader, *, depth: int) -> int:
+def _skip_array(reader: HeaderReader, *, depth: int) -> int:
     kind, count = reader.number("<I"), reader.number("<Q")
     if depth > MAX_DEPTH:
         raise BadModelFile("the header has arrays nested too deep")
@@ -208,7 +141,7 @@ def _alignment(pairs: dict[str, Any]) -> int:
     return alignment
 
 
-def _tensors(reader: _Reader, count: int, alignment: int) -> _Tensors:
+def _tensors(reader: HeaderReader, count: int, alignment: int) -> _Tensors:
     by_type: Counter[str] = Counter()
     end = 0
     for _ in range(count):
@@ -225,7 +158,7 @@ def _tensors(reader: _Reader, count: int, alignment: int) -> _Tensors:
     return _Tensors(sum(by_type.values()), dict(by_type))
 
 
-def _tensor(reader: _Reader) -> tuple[str, int, int]:
+def _tensor(reader: HeaderReader) -> tuple[str, int, int]:
     """Type name, elements, and where the data end, counted from the start of the weights."""
     dimensions = reader.number("<I")
     if dimensions > MAX_DIMENSIONS:

@@ -14,6 +14,8 @@ from typing import Any
 import llama_cpp
 import msgspec
 
+USER_DEFINED = llama_cpp.LLAMA_TOKEN_ATTR_USER_DEFINED
+
 
 class Fim(msgspec.Struct, frozen=True, kw_only=True):
     """The tokens of fill-in-the-middle: before the prefix, the suffix and the middle."""
@@ -43,8 +45,15 @@ class Vocab:
         self._pieces = tuple(_piece(pointer, token) for token in tokens)
         self.eog = frozenset(t for t in tokens if llama_cpp.llama_vocab_is_eog(pointer, t))
         self.control = frozenset(t for t in tokens if llama_cpp.llama_vocab_is_control(pointer, t))
+        self.markers = frozenset(t for t in tokens if self._is_marker(t))
         self._starting: dict[bytes, tuple[int, ...]] = {}
         self.control_pieces = frozenset(self._pieces[t] for t in self.control) - {b""}
+
+    def _is_marker(self, token: int) -> bool:
+        """Tokens that their makers added and that look like `<this>`."""
+        added = llama_cpp.llama_vocab_get_attr(self.pointer, token) & USER_DEFINED
+        piece = self._pieces[token]
+        return bool(added) and piece.startswith(b"<") and piece.endswith(b">")
 
     def tokenize(
         self, text: str, *, add_special: bool = False, parse_special: bool = False

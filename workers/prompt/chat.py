@@ -104,7 +104,8 @@ def reader(chat: Chat, text: str, model: ModelText) -> Reader:
     offered = tools.offered(chat)
     rest: Reader = PlainReader()
     if offered:
-        rest = CallReader(format_of(model), frozenset(tool.name for tool in offered))
+        schemas = {tool.name: tool.parameters for tool in offered}
+        rest = CallReader(format_of(model), frozenset(schemas), schemas)
     if model.family.think is None or chat.continue_final:
         return rest
     opening, closing = model.family.think
@@ -138,7 +139,9 @@ def constrain(request: Generate, chat: Chat, text: str, model: ModelText) -> Mas
     thinking = thoughts.resolve(chat, model)
     forced = chat.tool_choice.mode in ("required", "named")
     inner = _answer(request, chat, model, forced=forced)
-    facts = None if chat.continue_final else thoughts.mask_facts(text, thinking, model)
+    facts = None
+    if not chat.continue_final:
+        facts = thoughts.mask_facts(text, thinking, model, tools=bool(tools.offered(chat)))
     if facts is None or (inner is None and facts.budget is None):
         return inner
     if model.family.tools == HARMONY and forced:
@@ -163,8 +166,6 @@ def _answer(request: Generate, chat: Chat, model: ModelText, *, forced: bool) ->
 
 def _strict(chat: Chat, model: ModelText) -> MaskFactory:
     """Words are free; a call, once begun, must be valid."""
-    if model.family.tools == HARMONY:
-        raise Unsupported("tools", "strict is honoured by this model only if a call is required")
     form = format_of(model)
     if form.bare:
         calls = _calls(chat, model, forced_calls)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from shared.errors import RequestError, Unsupported
 from shared.messages import Message, Text, Tool, ToolCall
@@ -17,13 +18,14 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
     """How a template takes messages; quirks.py finds out by trying.
 
     Without `tools` the template does not show tools, without `calls` not the calls made before:
-    what it does not show goes in as text.
+    what it does not show goes in as text. Without `several` a turn may have one call only.
     """
 
     content: Literal["text", "parts"] = "text"
     system: bool = True
     tools: bool = False
     calls: bool = True
+    several: bool = True
     arguments: Literal["object", "text"] = "object"
     empty_content: Literal["", "none"] = ""
     short_ids: bool = False
@@ -32,8 +34,28 @@ class Quirks(msgspec.Struct, frozen=True, kw_only=True):
 def to_template(messages: Sequence[Message], quirks: Quirks) -> list[dict[str, Any]]:
     """Dictionaries for a template that knows everything in them. Refuses images and audio."""
     names = {call.id: call.name for message in messages for call in message.tool_calls}
+    if not quirks.several:
+        messages = one_by_one(messages)
     turns = [_turn(message, quirks, names) for message in messages]
     return turns if quirks.system else _without_system(turns)
+
+
+def one_by_one(messages: Sequence[Message]) -> list[Message]:
+    """Turns of several calls as turns of one, each followed by its result."""
+    results = {found.tool_call_id: found for found in messages if found.role == "tool"}
+    out: list[Message] = []
+    moved: set[str | None] = set()
+    for message in messages:
+        if len(message.tool_calls) < 2:
+            out += [] if message.role == "tool" and message.tool_call_id in moved else [message]
+            continue
+        for number, call in enumerate(message.tool_calls):
+            content = message.content if number == 0 else ()
+            out.append(replace(message, content=content, tool_calls=(call,)))
+            if call.id in results:
+                out.append(results[call.id])
+                moved.add(call.id)
+    return out
 
 
 def _turn(message: Message, quirks: Quirks, names: dict[str, str]) -> dict[str, Any]:

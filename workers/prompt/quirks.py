@@ -51,23 +51,28 @@ def _with_calls(template: Template, quirks: Quirks, hello: dict[str, Any]) -> Qu
     for arguments, content in product(("object", "text"), ("", "none")):
         text = _render(template, _conversation(hello, arguments, content), tools=True)
         if text is not None and _right(text):
-            return convert(
-                {**to_builtins(quirks), "arguments": arguments, "empty_content": content}, Quirks
-            )
+            two = _render(template, _conversation(hello, arguments, content, calls=2), tools=True)
+            found = {"arguments": arguments, "empty_content": content, "several": two is not None}
+            return convert({**to_builtins(quirks), **found}, Quirks)
         results = results or (text is not None and RESULT in text)
     return replace(quirks, calls=False, tools=results)
 
 
-def _conversation(hello: dict[str, Any], arguments: str, content: str) -> list[dict[str, Any]]:
+def _conversation(
+    hello: dict[str, Any], arguments: str, content: str, *, calls: int = 1
+) -> list[dict[str, Any]]:
     given: Any = {KEY: "v"} if arguments == "object" else f'{{"{KEY}": "v"}}'
-    call = {"type": "function", "id": "abcdef123", "function": {"name": "f2", "arguments": given}}
+    function = {"name": "f2", "arguments": given}
+    ids = [f"abcdef12{number}" for number in range(calls)]
     turn = {
         "role": "assistant",
         "content": "" if content == "" else None,
-        "tool_calls": [call],
+        "tool_calls": [{"type": "function", "id": one, "function": function} for one in ids],
     }
-    result = {"role": "tool", "content": RESULT, "tool_call_id": "abcdef123", "name": "f2"}
-    return [hello, turn, result]
+    results = [
+        {"role": "tool", "content": RESULT, "tool_call_id": one, "name": "f2"} for one in ids
+    ]
+    return [hello, turn, *results]
 
 
 def _right(text: str) -> bool:

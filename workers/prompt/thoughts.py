@@ -17,6 +17,7 @@ EFFORT = "reasoning_effort"
 # Where the template knows no effort, it is a budget, in tokens.
 BUDGETS = {"minimal": 0, "low": 1024, "medium": 8192, "high": None}
 FINAL = "<|channel|>final<|message|>"
+CALL = "<|channel|>commentary"
 
 
 class Thoughts(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,12 +72,13 @@ def opened(text: str, model: ModelText) -> bool:
     return model.family.think is not None and text.rstrip().endswith(model.family.think[0])
 
 
-def mask_facts(text: str, thoughts: Thoughts, model: ModelText) -> Thinking | None:
+def mask_facts(text: str, thoughts: Thoughts, model: ModelText, *, tools: bool) -> Thinking | None:
     """How reasoning and constraints share a choice; None if nothing is to be said about it."""
     if model.family.tools == HARMONY:
         return Thinking(
             opening="<|channel|>",
-            closings=(FINAL,),
+            closings=(FINAL, CALL) if tools else (FINAL,),
+            last=tools,
             force="<|end|><|start|>assistant" + FINAL,
             opened=True,
             budget=thoughts.budget,

@@ -41,7 +41,7 @@ def closing(vocab: Vocab) -> frozenset[int]:
 
 def walk(mask: TokenMask, vocab: Vocab, seed: int) -> list[int]:
     """Random allowed tokens to the end, with a lean to what closes things."""
-    chance = random.Random(seed)  # noqa: S311
+    chance = random.Random(seed)
     tokens: list[int] = []
     while not mask.ended and len(tokens) < 2000:
         options = allowed(mask, vocab.n_vocab)
@@ -248,7 +248,7 @@ def test_a_very_deep_schema_is_refused(compiler: Compiler) -> None:
 def test_a_mask_too_dear_to_compute_fails_and_ends(compiler: Compiler) -> None:
     mask = compiler.compile(Regex(pattern="(.*a.{200}|.*b.{180}c){30}"))(0)
     vocab = compiler.vocab
-    chance = random.Random(1)  # noqa: S311
+    chance = random.Random(1)
     for _ in range(400):
         options = allowed(mask, vocab.n_vocab)
         if mask.failed:

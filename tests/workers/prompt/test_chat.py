@@ -96,6 +96,22 @@ def test_arguments_and_ids_as_a_stern_template_wants_them() -> None:
     assert ids.isalnum()
 
 
+def test_calls_one_by_one_where_a_turn_may_have_one_only() -> None:
+    other = ToolCall(id="call_9", name="add", arguments='{"a": 2}')
+    chat = (
+        HI,
+        say("assistant", "Both.", tool_calls=(CALL, other)),
+        say("tool", "two", tool_call_id=CALL.id),
+        say("tool", "three", tool_call_id=other.id),
+    )
+    strict = "{% if messages | selectattr('tool_calls') | map(attribute='tool_calls') "
+    strict += "| map('length') | select('gt', 1) | list %}{{ raise_exception('one!') }}{% endif %}"
+    text = prompt(strict + HERMES, *chat, tools=(ADD,))
+    places = [text.index(part) for part in ("Both.", '"a": 1', ">two<", '"a": 2', ">three<")]
+    assert places == sorted(places)
+    assert text.count("Both.") == text.count(">two<") == 1
+
+
 def test_content_in_parts() -> None:
     assert prompt(PARTS, say("system", "Be kind."), HI) == "system: Be kind.;user: hi;"
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.workers.text.cuts import Meaning, meaning, same_at_every_cut
@@ -16,13 +16,14 @@ from workers.text.toolcalls.harmony import HarmonyReader
 from workers.text.toolcalls.reader import CallReader
 
 NAMES = frozenset({"get_weather", "add"})
+SCHEMAS = {"note": {"properties": {"text": {"type": "string"}, "n": {"type": "integer"}}}}
 PARIS = '{"city": "Paris, \\"FR\\" {x}"}'
 SUM = '{"a": 1, "b": [2, {"c": null}]}'
 
 
 def read(form: str, text: str) -> list[Meaning]:
     """What all cuts of `text` mean."""
-    return same_at_every_cut(lambda: CallReader(FORMATS[form], NAMES), text)
+    return same_at_every_cut(lambda: CallReader(FORMATS[form], NAMES, SCHEMAS), text)
 
 
 def called(*calls: tuple[str, str]) -> list[Meaning]:
@@ -37,9 +38,9 @@ WEATHER = ("get_weather", PARIS)
 ADD = ("add", SUM)
 JSON_WEATHER = f'{{"name": "get_weather", "arguments": {PARIS}}}'
 JSON_ADD = f'{{"arguments": {SUM}, "name": "add"}}'
-SEP = "<｜tool▁sep｜>"  # noqa: RUF001
-CALL, CALLED = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"  # noqa: RUF001
-CALLS, ALL_CALLED = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"  # noqa: RUF001
+SEP = "<｜tool▁sep｜>"
+CALL, CALLED = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
+CALLS, ALL_CALLED = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 
 CASES: dict[str, tuple[str, str, list[Meaning]]] = {
     "hermes": ("hermes", f"<tool_call>\n{JSON_WEATHER}\n</tool_call>", called(WEATHER)),
@@ -177,6 +178,22 @@ CASES: dict[str, tuple[str, str, list[Meaning]]] = {
     ),
     "pythonic prose": ("pythonic", "[1] is a footnote", [("text", "[1] is a footnote")]),
     "pythonic other": ("pythonic", "[open('x')]", [("text", "[open('x')]")]),
+    "qwen xml": (
+        "qwen_xml",
+        "Sure.\n<tool_call>\n<function=note>\n<parameter=text>\n1\n2\n</parameter>\n"
+        "<parameter=n>\n3\n</parameter>\n<parameter=o>\n[true]\n</parameter>\n</function>\n"
+        "</tool_call>\n<tool_call>\n<function=ping>\n</function>\n</tool_call>",
+        [
+            ("text", "Sure."),
+            *called(("note", '{"text": "1\\n2", "n": 3, "o": [true]}'), ("ping", "{}")),
+        ],
+    ),
+    "qwen xml as JSON": ("qwen_xml", f"<tool_call>{JSON_WEATHER}</tool_call>", called(WEATHER)),
+    "qwen xml, unfinished": (
+        "qwen_xml",
+        "<tool_call>\n<function=add>\n<param",
+        [("text", "<tool_call>\n<function=add>\n<param")],
+    ),
     "empty": ("hermes", "", []),
 }
 
@@ -224,7 +241,8 @@ def test_channels_are_told_apart_wherever_the_pieces_break(case: str) -> None:
 BITS = (
     "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", '{"name": "add", "arguments": {}}',
     "{", "}", "[", "]", '"', "\\", ",", ";", " ", "\n", "add", "x", "```json", "```", '"name"', ":",
-    "<|python_tag|>", "<", "get_weather(", "a=1)",
+    "<|python_tag|>", "<", "<function=add>", "<parameter=a>", "</parameter>", "</function>",
+    "get_weather(", "a=1)",
 )  # fmt: skip
 
 
@@ -244,6 +262,7 @@ def test_any_text_means_the_same_however_it_is_cut(
     assert meaning(CallReader(FORMATS[form], NAMES), list(text)) == whole
 
 
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         st.text(max_size=8),

@@ -16,7 +16,8 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
 
     `ignored` markers mean nothing wherever they stand, `inside` ones between opener and JSON.
     `bare`: JSON (or Python, if `python`) at the beginning of an answer is a call too, if it names a
-    tool that was given. `code`: what follows an opener may also be a program.
+    tool that was given. `code`: what follows an opener may also be a program. `xml`: or a
+    `<function=name>` with `<parameter=name>` elements.
 
     For grammars: `call` is a call with {name} and {arguments}, `between` separates calls, `section`
     stands around all of them, and `many` around them if there may be several; without `parallel`
@@ -32,6 +33,7 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     bare: bool = False
     python: bool = False
     code: bool = False
+    xml: bool = False
     call: str = GENERIC_CALL
     between: str = ", "
     section: tuple[str, str] = ("", "")
@@ -61,6 +63,14 @@ FORMATS = {
             name="hermes",
             openers=("<tool_call>",),
             closers=("</tool_call>",),
+            call="<tool_call>\n" + GENERIC_CALL + "\n</tool_call>",
+            between="\n",
+        ),
+        Format(
+            name="qwen_xml",
+            openers=("<tool_call>",),
+            closers=("</tool_call>",),
+            xml=True,
             call="<tool_call>\n" + GENERIC_CALL + "\n</tool_call>",
             between="\n",
         ),
@@ -162,6 +172,7 @@ FORMATS = {
         ),
         Format(
             name="harmony",
+            openers=("to=functions.",),
             call="<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
             "{arguments}",
             parallel=False,

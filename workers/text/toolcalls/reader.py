@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from workers.text.reader import Piece
 from workers.text.stops import first_found, longest_overlap
 from workers.text.toolcalls.formats import Format
 from workers.text.toolcalls.json_call import JsonCall
 from workers.text.toolcalls.python_call import list_end, parse_calls
+from workers.text.toolcalls.xml_call import START, call_end, parse_call
 
 MAX_HEADER = 300
 CODE_TOOLS = ("python", "code_interpreter", "ipython")
@@ -23,13 +24,22 @@ BUILTIN = re.compile(r"\s*([\w.-]+)\.call\((.*)\)\s*", re.DOTALL)
 
 
 class CallReader:
-    """`names` are the tools that were given; calls without any markers must name one of them."""
+    """`names` are the tools that were given; calls without any markers must name one of them.
+
+    `schemas` of their parameters tell text from numbers in formats that do not.
+    """
 
     thinking = False
 
-    def __init__(self, form: Format, names: frozenset[str]) -> None:
+    def __init__(
+        self,
+        form: Format,
+        names: frozenset[str],
+        schemas: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self._form = form
         self._names = names
+        self._schemas = schemas or {}
         self._header = re.compile(form.header) if form.header else None
         self._state: Literal["text", "open", "call", "after", "code"] = "text"
         self._held = ""
@@ -132,7 +142,22 @@ class CallReader:
         if self._form.code and not self._strict:
             self._state = "code"
             return False
+        if self._form.xml and (text.startswith(START) or START.startswith(text)):
+            return self._xml(pieces, text)
         return self._give_back(pieces)
+
+    def _xml(self, pieces: list[Piece], text: str) -> bool:
+        """A whole call of elements at once."""
+        length = call_end(text)
+        if length is None:
+            return False
+        call = parse_call(text[:length], self._schemas)
+        if call is None:
+            return self._give_back(pieces)
+        self._consume(len(self._held) - len(text) + length)
+        self._whole(pieces, *call)
+        self._raw, self._fresh, self._state = "", False, "after"
+        return True
 
     def _named(self, pieces: list[Piece], text: str) -> bool:
         """The name before the arguments."""
