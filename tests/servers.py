@@ -38,7 +38,9 @@ def run_redis(binary: str, folder: Path, *, appendonly: bool = False) -> Iterato
         "",
     ]
     options += ["--appendonly", "yes" if appendonly else "no", "--loglevel", "warning"]
-    process = subprocess.Popen([binary, *options], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         wait_for_socket(path, process)
         yield f"unix://{path}"
@@ -47,9 +49,7 @@ def run_redis(binary: str, folder: Path, *, appendonly: bool = False) -> Iterato
         process.wait()
 
 
-def wait_for_socket(
-    path: Path, process: subprocess.Popen[bytes], *, limit_s: float = 10.0
-) -> None:
+def wait_for_socket(path: Path, process: subprocess.Popen[bytes], *, limit_s: float = 10.0) -> None:
     """Return once `path` accepts connections; fail if the process ends or the time is up."""
     until = time.monotonic() + limit_s
     while time.monotonic() < until:
