@@ -256,3 +256,20 @@ def test_cost_is_prompt_characters_by_four_and_the_answer() -> None:
     tokens = Generate(id="j", model=MODEL, input=Prompt(tokens=(1, 2, 3)), max_tokens=1)
     assert cost_of(tokens) == 4
     assert cost_of(Embed(id="j", model=MODEL, inputs=("abcd", (1, 2)))) == 3
+
+
+async def test_a_job_carries_its_deadline(
+    fake_redis: ArqRedis, settings: Settings, worker: FakeWorker
+) -> None:
+    patient = create_app(settings, ArqRedis(fake_redis.connection_pool))
+    hasty = create_app(
+        msgspec.structs.replace(settings, queue_timeout_s=30.0),
+        ArqRedis(fake_redis.connection_pool),
+    )
+    found = []
+    for app, job in ((patient, "job-1"), (hasty, "job-2")):
+        async with app.service.running(), await app.service.start(ask(job)):
+            row = await fake_redis.hmget(keys.job(job), "queued_ms", "deadline_ms")
+            found.append(int(row[1]) - int(row[0]) if int(row[1]) else None)
+    assert found[0] is None
+    assert 0 < found[1] <= 30_000
