@@ -43,6 +43,7 @@ class Vocab:
         self.fim = _fim(pointer)
         tokens = range(self.n_vocab)
         self._pieces = tuple(_piece(pointer, token) for token in tokens)
+        self.longest_piece_bytes = max(map(len, self._pieces), default=1) or 1
         self.eog = frozenset(t for t in tokens if llama_cpp.llama_vocab_is_eog(pointer, t))
         self.control = frozenset(t for t in tokens if llama_cpp.llama_vocab_is_control(pointer, t))
         self.markers = frozenset(t for t in tokens if self._is_marker(t))

@@ -15,6 +15,9 @@ from workers.prompt import chat as chats
 from workers.prompt.model_text import ModelText
 from workers.text.pipeline import Pipeline
 
+MAX_STOPS = 32
+MAX_STOP_CHARS = 256
+
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A request, ready for the engine. `pipeline` and `mask` make fresh ones for a choice (from 0).
@@ -35,19 +38,42 @@ def prepare(request: Generate, model: ModelText, *, now_s: float, context: int =
     successor must get the same prompt. `context` in tokens; 0 = the model's own.
     Raises shared.errors.RequestError and its kind: Unsupported, BadTemplate, ContextTooLong.
     """
+    _check_stops(request.stop)
+    limit = context or model.facts.context_length
     match request.input:
         case Chat() as chat:
-            prepared = _chat(request, chat, model, now_s=now_s)
+            prepared = _chat(request, chat, model, now_s=now_s, limit=limit)
         case Prompt() as prompt:
+            _check_length(prompt.text or "", model, limit)
             prepared = _raw(request, prompt, model)
-    limit = context or model.facts.context_length
     if limit and len(prepared.prompt) >= limit:
         raise ContextTooLong.of(prompt_tokens=len(prepared.prompt), context=limit)
     return prepared
 
 
-def _chat(request: Generate, chat: Chat, model: ModelText, *, now_s: float) -> Prepared:
+def _check_stops(stops: tuple[str, ...]) -> None:
+    """Stop strings are looked for at every token of a shared step."""
+    if len(stops) > MAX_STOPS or any(len(stop) > MAX_STOP_CHARS for stop in stops):
+        raise RequestError(
+            f"stop: at most {MAX_STOPS} strings of at most {MAX_STOP_CHARS} characters",
+            param="stop",
+        )
+
+
+def _check_length(text: str, model: ModelText, limit: int) -> None:
+    """Refuse what cannot fit before the work of counting it exactly."""
+    least = len(text.encode("utf-8", "replace")) // model.vocab.longest_piece_bytes
+    if limit and least >= limit:
+        raise ContextTooLong(
+            f"the prompt has at least {least} tokens and this model's context holds {limit}: "
+            "shorten the messages or use a model with a longer context",
+            param="messages",
+        )
+
+
+def _chat(request: Generate, chat: Chat, model: ModelText, *, now_s: float, limit: int) -> Prepared:
     text = chats.render(chat, model, now_s=now_s)
+    _check_length(text, model, limit)
     visible = chats.visible(chat, model) | {stop.encode() for stop in request.stop}
     hidden = model.vocab.control_pieces - visible
     one_call = not chat.tool_choice.parallel

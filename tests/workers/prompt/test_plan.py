@@ -123,6 +123,9 @@ RAW: dict[str, tuple[Prompt, dict[str, Any], type[Exception]]] = {
     "suffix": (Prompt(text="a", suffix="b"), {}, Unsupported),
     "echo": (Prompt(text="a", echo=True), {"logprobs": 1}, Unsupported),
     "long": (Prompt(tokens=(5,) * 1000), {}, ContextTooLong),
+    "very long": (Prompt(text="a" * 10_000_000), {}, ContextTooLong),
+    "stops": (Prompt(text="a"), {"stop": ("x",) * 33}, RequestError),
+    "long stop": (Prompt(text="a"), {"stop": ("x" * 257,)}, RequestError),
     "grammar": (Prompt(text="a"), {"constraint": Regex(pattern="(")}, RequestError),
 }
 

@@ -207,6 +207,17 @@ def test_calls_are_found_wherever_the_pieces_break(case: str) -> None:
         assert meaning(CallReader(FORMATS[form], NAMES), []) == wanted
 
 
+@pytest.mark.parametrize(
+    ("form", "start"),
+    [("pythonic", "[add(a='"), ("qwen_xml", "<tool_call><function=add><parameter=a>")],
+)
+def test_a_whole_call_is_not_held_for_ever(form: str, start: str) -> None:
+    reader = CallReader(FORMATS[form], NAMES)
+    text = start + "x" * 20_000
+    held = [len(reader.feed(letter, at)) == 0 for at, letter in enumerate(text, 1)]
+    assert not all(held)
+
+
 HARMONY: dict[str, tuple[str, list[Meaning]]] = {
     "answer": (
         "<|channel|>analysis<|message|>I think.<|end|><|start|>assistant"

@@ -18,6 +18,7 @@ from workers.text.toolcalls.python_call import list_end, parse_calls
 from workers.text.toolcalls.xml_call import START, call_end, parse_call
 
 MAX_HEADER = 300
+MAX_WHOLE = 16_384
 CODE_TOOLS = ("python", "code_interpreter", "ipython")
 JSON_LIST = re.compile(r"\[\s*\{")
 BUILTIN = re.compile(r"\s*([\w.-]+)\.call\((.*)\)\s*", re.DOTALL)
@@ -48,6 +49,7 @@ class CallReader:
         self._fresh = True
         self._strict = False
         self._in_list = False
+        self._seen = 0
         self._json = JsonCall()
 
     def feed(self, text: str, end: int) -> Sequence[Piece]:
@@ -150,7 +152,7 @@ class CallReader:
         """A whole call of elements at once."""
         length = call_end(text)
         if length is None:
-            return False
+            return False if len(text) < MAX_WHOLE else self._give_back(pieces)
         call = parse_call(text[:length], self._schemas)
         if call is None:
             return self._give_back(pieces)
@@ -194,14 +196,16 @@ class CallReader:
 
     def _python(self, pieces: list[Piece], text: str) -> bool:
         """A whole list of Python calls at once."""
-        length = list_end(text)
+        seen, self._seen = self._seen, len(text)
+        length = list_end(text) if "]" in text[seen:] else None
         if length is None:
             plain = self._strict and not re.match(r"\[\s*([A-Za-z_][\w.]*(\(|$)|$)", text)
-            return self._give_back(pieces) if plain else False
+            return self._give_back(pieces) if plain or len(text) > MAX_WHOLE else False
         calls = parse_calls(text[:length])
         if calls is None or (self._strict and not {name for name, _ in calls} <= self._names):
             return self._give_back(pieces)
         self._consume(len(self._held) - len(text) + length)
+        self._seen = 0
         for name, arguments in calls:
             self._whole(pieces, name, arguments)
         self._raw, self._fresh, self._state = "", False, "after"
@@ -219,6 +223,7 @@ class CallReader:
         if self._strict and not raw:
             raw, self._held = self._held[:1], self._held[1:]
         self._in_list, self._strict, self._state, self._fresh = False, False, "text", False
+        self._seen = 0
         self._say(pieces, raw, self._end - len(self._held))
         return bool(self._held)
 
