@@ -16,6 +16,8 @@ from functools import partial
 import msgspec
 import structlog
 
+from shared.errors import RequestError
+from workers.engine import limits
 from workers.engine.doors import (
     Deliver,
     End,
@@ -176,6 +178,10 @@ class Engine:
             return "a token is not in the vocabulary"
         if request.resumed and len(request.resumed) != request.choices:
             return "resumed tokens of another number of choices"
+        try:
+            limits.check(request.sampling, n_vocab=self._runner.n_vocab)
+        except RequestError as error:
+            return error.message
         return ""
 
     def _speak(self, schedule: Schedule) -> None:

@@ -18,6 +18,7 @@ from shared.requests import Sampling
 from workers.engine.seeds import sampler_seed
 
 MIROSTAT_LEARNS_FROM = 100  # llama.cpp's own choice of m
+COLDEST = 1e-3
 
 Make = Callable[[], Any]
 MakeDrawing = Callable[[int], Any]
@@ -36,7 +37,7 @@ class LlamaSampler:
             llama_cpp.llama_sampler_chain_add(self._chain, make())
         self._lasting = llama_cpp.llama_sampler_chain_n(self._chain)
         self._drawing = tuple(drawing(sampling))
-        self.needs_logits = sampling.mirostat > 0 and sampling.temperature > 0
+        self.needs_logits = sampling.mirostat > 0 and not is_greedy(sampling)
 
     def draw(self, row: int, position: int) -> int:
         """The token for `position`, from batch row `row`; accepted."""
@@ -72,7 +73,7 @@ def lasting(s: Sampling, vocab: Any, window: int, seed: int) -> Iterator[Make]:
         yield lambda: penalties(s, n_vocab, window)
     if s.dry_multiplier and s.dry_base >= 1 and s.dry_penalty_last_n:
         yield lambda: dry(s, vocab, window)
-    if s.temperature <= 0:
+    if is_greedy(s):
         yield llama_cpp.llama_sampler_init_greedy
     elif s.mirostat:
         yield lambda: llama_cpp.llama_sampler_init_temp(s.temperature)
@@ -97,7 +98,7 @@ def filters(s: Sampling) -> Iterator[Make]:
 
 def drawing(s: Sampling) -> Iterator[MakeDrawing]:
     """The samplers made anew for each token, from the first that needs a random number on."""
-    if s.temperature <= 0 or s.mirostat:
+    if is_greedy(s) or s.mirostat:
         return
     if s.xtc_probability > 0:
         yield lambda seed: llama_cpp.llama_sampler_init_xtc(
@@ -107,6 +108,11 @@ def drawing(s: Sampling) -> Iterator[MakeDrawing]:
         s.temperature, s.dynatemp_range, s.dynatemp_exponent
     )
     yield llama_cpp.llama_sampler_init_dist
+
+
+def is_greedy(s: Sampling) -> bool:
+    """Whether chance has no part. Logits divided by less than this overflow."""
+    return s.temperature < COLDEST
 
 
 def mirostat(s: Sampling, n_vocab: int, seed: int) -> Any:
@@ -128,7 +134,7 @@ def logit_bias(bias: dict[int, float], n_vocab: int) -> Any:
 
 def penalties(s: Sampling, n_vocab: int, window: int) -> Any:
     """Repeat, frequency and presence penalties."""
-    last = window if s.repeat_last_n < 0 else s.repeat_last_n
+    last = _window(s.repeat_last_n, window)
     return llama_cpp.llama_sampler_init_penalties(
         n_vocab, last, s.repeat_penalty, s.frequency_penalty, s.presence_penalty
     )
@@ -142,7 +148,12 @@ def dry(s: Sampling, vocab: Any, window: int) -> Any:
         s.dry_multiplier,
         s.dry_base,
         s.dry_allowed_length,
-        window if s.dry_penalty_last_n < 0 else s.dry_penalty_last_n,
+        _window(s.dry_penalty_last_n, window),
         (ctypes.c_char_p * len(breakers))(*breakers),
         len(breakers),
     )
+
+
+def _window(asked: int, whole: int) -> int:
+    """The library allots memory for the whole window at once: never more than a context."""
+    return min(asked, whole) if asked >= 0 else whole
