@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
-from pathlib import Path
 
 import llama_cpp
 import pytest
 
+from shared import settings
 from workers.models.vocab import Vocab
 
-MODEL = Path(
-    os.environ.get("CARAVAN_HOME", Path.home() / ".local" / "share" / "caravan"),
-    "models",
-    "SmolLM2-135M-Instruct.Q4_1.gguf",
-)
+MODEL = settings.read().home / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @cache
