@@ -201,6 +201,22 @@ async def test_a_tool_s_result_goes_back(sdk: AsyncOpenAI, worker: FakeWorker) -
     )
 
 
+async def test_items_are_sent_by_their_names(sdk: AsyncOpenAI, worker: FakeWorker) -> None:
+    async with worker.serving(answers):
+        one = await sdk.responses.create(**ASK, tools=[WEATHER])
+        references: Any = [{"type": "item_reference", "id": item.id} for item in one.output]
+        result = {"type": "function_call_output", "call_id": "call_a", "output": "cold"}
+        two = await sdk.responses.create(model="smollm2", input=[*references, result])
+        with pytest.raises(openai.BadRequestError, match="no stored response"):
+            await sdk.responses.create(
+                model="smollm2", input=[{"type": "item_reference", "id": "msg_" + "0" * 36}]
+            )
+    assert [message.role for message in messages(worker)] == ["assistant", "tool"]
+    assert messages(worker)[0].tool_calls[0].id == "call_a"
+    listed = [item.id async for item in sdk.responses.input_items.list(two.id, order="asc")]
+    assert listed[:-1] == [item.id for item in one.output]
+
+
 async def test_retrieve_delete_and_input_items(sdk: AsyncOpenAI, worker: FakeWorker) -> None:
     turns: Any = [{"role": "user", "content": f"{n}"} for n in range(45)]
     async with worker.serving(answers):
