@@ -48,7 +48,11 @@ class WorkerMetrics:
     def __init__(self, worker: str) -> None:
         self.worker = worker
         self.registry = CollectorRegistry()
-        given: dict[str, Any] = {"labelnames": LABELS, "registry": self.registry, "namespace": "caravan"}
+        given: dict[str, Any] = {
+            "labelnames": LABELS,
+            "registry": self.registry,
+            "namespace": "caravan",
+        }
         self.histograms = {
             name: Histogram(name, text, buckets=buckets, **given)
             for name, (text, buckets) in HISTOGRAMS.items()
