@@ -18,6 +18,8 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 log = structlog.get_logger()
 
+PROBES = frozenset({"/health", "/ready", "/metrics"})  # asked again and again by machines
+
 PREFIX = re.compile(r"^/exp/vDD[^/]*(?=/|$)")
 SLASHES = re.compile(r"/{2,}")
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -90,7 +92,8 @@ class _Exchange:
         await self._send(message)
 
     def log(self) -> None:
-        log.info(
+        say = log.debug if self._path in PROBES else log.info
+        say(
             "request.finished",
             method=self._method,
             path=self._path,
