@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from api.faults import HTTPRequest, exception_handlers
 from api.metrics import CONTENT_TYPE, page
+from api.openapi import described
 from api.service import Service, service_of
 from shared import presence
 
@@ -34,13 +35,13 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     models: list[str]
 
 
-@get("/health", sync_to_thread=False)
+@get("/health", sync_to_thread=False, opt=described(Health))
 def health() -> Health:
     """This process lives."""
     return Health()
 
 
-@get("/ready")
+@get("/ready", opt=described(Ready, also={503: Ready}))
 async def ready(request: HTTPRequest) -> Response[Ready]:
     """200 when a chat would be served now, 503 with the reasons otherwise."""
     found = await look(service_of(request))
@@ -64,7 +65,7 @@ async def look(service: Service) -> Ready:
     )
 
 
-@get("/metrics")
+@get("/metrics", opt=described(streams=CONTENT_TYPE))
 async def metrics(request: HTTPRequest) -> Response[bytes]:
     """Prometheus text: this api, every live worker, every queue."""
     service = service_of(request)

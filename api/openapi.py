@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -19,29 +20,56 @@ from litestar.routes import HTTPRoute
 
 DESCRIBED = "described"
 ERRORS = "errors"
+JOB_ERRORS = "job_errors"  # statuses of a dialect's own, for what waits for a worker
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
-BODY_STATUSES = {400: "The request is wrong; the field is named", 413: "The body is too large"}
+BODY_STATUSES = {
+    400: "The request is wrong, or asks for what is not offered; the field is named",
+    413: "The body is too large",
+}
+JOB_STATUSES = {
+    429: "Too much is waiting; Retry-After says when to come back",
+    504: "The job waited longer than it may",
+}
+QUERY_STATUSES = {400: "The query is wrong; the parameter is named"}
 STATUSES = {
     404: "There is no such model or path",
-    429: "Too much is waiting; Retry-After says when to come back",
     500: "A bug, or the job took its worker down",
     503: "The queue cannot be reached; Retry-After says when to come back",
-    504: "The job waited longer than it may",
 }
 
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
-    """A handler's body, its answer's forms, and the media type it may stream instead."""
+    """A handler's body and query, its answer's forms, the media type it may send as text instead,
+    whether it waits for a worker, and what else it may answer, by status."""
 
     takes: Any = None
+    query: Any = None
     gives: tuple[Any, ...] = ()
     streams: str | None = None
+    runs: bool = False
+    also: dict[int, Any] = {}
 
 
-def described(*gives: Any, takes: Any = None, streams: str | None = None) -> dict[str, Any]:
-    """A handler's `opt`: the types its answer may be written from, and its body is read as."""
-    return {DESCRIBED: Described(takes=takes, gives=gives, streams=streams)}
+def described(
+    *gives: Any,
+    takes: Any = None,
+    query: Any = None,
+    streams: str | None = None,
+    runs: bool | None = None,
+    also: dict[int, Any] | None = None,
+) -> dict[str, Any]:
+    """A handler's `opt`: the types its answer may be written from, the Structs its body and its
+    query are read as. What takes a body runs a job unless it says `runs=False`."""
+    told = Described(
+        takes=takes,
+        query=query,
+        gives=gives,
+        streams=streams,
+        runs=takes is not None if runs is None else runs,
+        also=also or {},
+    )
+    return {DESCRIBED: told}
 
 
 def config(*, version: str) -> OpenAPIConfig:
@@ -92,21 +120,54 @@ def _operations(
 
 def _named(opt: dict[str, Any]) -> Iterator[Any]:
     told: Described = opt[DESCRIBED]
-    yield from (one for one in (told.takes, *told.gives, opt.get(ERRORS)) if one is not None)
+    every = (told.takes, told.query, *told.gives, opt.get(ERRORS), *told.also.values())
+    yield from (one for one in every if one is not None)
 
 
 def _describe(operation: dict[str, Any], opt: dict[str, Any], known: dict[Any, Any]) -> None:
     told: Described = opt[DESCRIBED]
     if told.takes is not None:
         operation["requestBody"] = {"required": True, "content": _content([known[told.takes]])}
-    if told.gives:
-        content = _content([known[one] for one in told.gives])
+    if told.query is not None:
+        operation["parameters"] = [*operation.get("parameters", []), *_parameters(told.query)]
+    operation["responses"] = dict(sorted(_responses(told, opt, known).items()))
+
+
+def _responses(told: Described, opt: dict[str, Any], known: dict[Any, Any]) -> dict[str, Any]:
+    """Every status that can be sent, by its three digits."""
+    shape = _content([known[opt[ERRORS]]]) if opt.get(ERRORS) else {}
+    found = {str(status): _response(why, shape) for status, why in _failures(told, opt).items()}
+    if told.gives or told.streams:
+        content = _content([known[one] for one in told.gives]) if told.gives else {}
         if told.streams:
             content[told.streams] = {"schema": {"type": "string"}}
-        operation["responses"]["200"] = {"description": "The answer", "content": content}
-    shape = _content([known[opt[ERRORS]]]) if opt.get(ERRORS) else {}
-    for status, why in {**(BODY_STATUSES if told.takes else {}), **STATUSES}.items():
-        operation["responses"][str(status)] = {"description": why, "content": shape}
+        found["200"] = _response("The answer", content)
+    for status, kind in told.also.items():
+        content = _content([known[kind]]) if kind is not None else {}
+        found[str(status)] = _response(HTTPStatus(status).phrase, content)
+    return found
+
+
+def _failures(told: Described, opt: dict[str, Any]) -> dict[int, str]:
+    return {
+        **(BODY_STATUSES if told.takes is not None else {}),
+        **(QUERY_STATUSES if told.query is not None else {}),
+        **(JOB_STATUSES | opt.get(JOB_ERRORS, {}) if told.runs else {}),
+        **(STATUSES if opt.get(ERRORS) else {}),
+    }
+
+
+def _response(why: str, content: dict[str, Any]) -> dict[str, Any]:
+    return {"description": why, **({"content": content} if content else {})}
+
+
+def _parameters(query: Any) -> Iterator[dict[str, Any]]:
+    """A query Struct's fields; each stands alone, so references are not needed."""
+    for field in msgspec.structs.fields(query):
+        schema = msgspec.json.schema(field.type)
+        if field.default is not msgspec.NODEFAULT and field.default is not None:
+            schema["default"] = field.default
+        yield {"name": field.encode_name, "in": "query", "required": False, "schema": schema}
 
 
 def _content(schemas: list[dict[str, Any]]) -> dict[str, Any]:

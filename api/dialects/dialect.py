@@ -9,16 +9,25 @@ from litestar import Router
 from litestar.types import ControllerRouterHandler
 
 from api.faults import Respond, exception_handlers
-from api.openapi import ERRORS
+from api.openapi import ERRORS, JOB_ERRORS
 
 
 class Dialect:
     """A surface. `paths` are the prefixes whose 404 and 405 it answers, the longest match wins."""
 
-    def __init__(self, *, paths: Sequence[str], respond: Respond, errors: Any = None) -> None:
+    def __init__(
+        self,
+        *,
+        paths: Sequence[str],
+        respond: Respond,
+        errors: Any = None,
+        job_errors: dict[int, str] | None = None,
+    ) -> None:
+        """For the OpenAPI document: `errors` is the Struct that `respond` writes, `job_errors` are
+        statuses of the dialect's own that a job may end with, and why."""
         self.paths = tuple(paths)
         self.respond = respond
-        self._errors = errors  # the Struct that `respond` writes, for the OpenAPI document
+        self._opt = {ERRORS: errors, JOB_ERRORS: job_errors or {}}
         self.routers: list[Router] = []
 
     def mount(self, path: str, handlers: Sequence[ControllerRouterHandler], **more: Any) -> None:
@@ -28,7 +37,7 @@ class Dialect:
                 path,
                 route_handlers=handlers,
                 exception_handlers=exception_handlers(self.respond),
-                opt={ERRORS: self._errors},
+                opt=self._opt,
                 **more,
             )
         )

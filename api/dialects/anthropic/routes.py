@@ -10,13 +10,14 @@ import msgspec
 from litestar import Response, get, post
 
 from api import body, streaming
-from api.dialects.anthropic import answers, catalog, parse, render
-from api.dialects.anthropic.errors import respond
+from api.dialects.anthropic import answers, catalog, models, parse, render
+from api.dialects.anthropic.errors import OVERLOADED, respond
 from api.dialects.anthropic.types import CountTokens, MessageCreate
 from api.dialects.dialect import Dialect
 from api.dialects.openai.routes import known_backend
 from api.edge import request_id, respond_with
 from api.faults import HTTPRequest
+from api.openapi import described
 from api.service import new_id, service_of
 
 JSON = "application/json"
@@ -33,7 +34,11 @@ def waiting(position: int, eta_s: float | None) -> bytes:
     return streaming.queued_comment(position, eta_s) + PING
 
 
-@post("/messages", status_code=200)
+@post(
+    "/messages",
+    status_code=200,
+    opt=described(answers.Message, takes=MessageCreate, streams="text/event-stream"),
+)
 async def messages(request: HTTPRequest) -> Response[bytes]:
     """An answer to a conversation, whole or as a stream of events."""
     wire = await body.read(request, _message)
@@ -50,7 +55,11 @@ async def messages(request: HTTPRequest) -> Response[bytes]:
     return Response(_encode(answer), media_type=JSON)
 
 
-@post("/messages/count_tokens", status_code=200)
+@post(
+    "/messages/count_tokens",
+    status_code=200,
+    opt=described(answers.TokenCount, takes=CountTokens),
+)
 async def count_tokens(request: HTTPRequest) -> Response[bytes]:
     """How many tokens a conversation is, by the model's own template and vocabulary."""
     wire = await body.read(request, _count)
@@ -65,11 +74,16 @@ async def name_request(request: HTTPRequest) -> None:
     respond_with(request.scope, {"request-id": request_id(request.scope)})
 
 
-MODELS = (get("/models")(catalog.list_models), get("/models/{name:path}")(catalog.get_model))
+MODELS = (
+    get("/models", opt=described(answers.Models, query=models.Page))(catalog.list_models),
+    get("/models/{name:path}", opt=described(answers.Model))(catalog.get_model),
+)
 
 ANTHROPIC = Dialect(
     paths=("/anthropic", "/v1/messages", "/engines/v1/messages", "/engines/llama.cpp/v1/messages"),
     respond=respond,
+    errors=answers.Error,
+    job_errors={OVERLOADED: "No worker can take it now; the same request will do later"},
 )
 ANTHROPIC.mount(
     "/anthropic/v1",

@@ -13,10 +13,12 @@ from api.dialects.dialect import Dialect
 from api.dialects.ollama import answers, models, parse, render, types
 from api.dialects.ollama.errors import not_here, respond
 from api.faults import HTTPRequest
+from api.openapi import described
 from api.service import new_id, service_of
 from shared import requests
 
 JSON = "application/json"
+NDJSON = "application/x-ndjson"
 API_LEVEL = "0.13.0"  # the Ollama release whose API this is: clients compare it with what they need
 STORE = "models are brought and changed with the operator's tools here, not over this API"
 
@@ -33,7 +35,7 @@ def reply(answer: msgspec.Struct) -> Response[bytes]:
     return Response(_encode(answer), media_type=JSON)
 
 
-@post("/chat", status_code=200)
+@post("/chat", status_code=200, opt=described(answers.ChatLine, takes=types.Chat, streams=NDJSON))
 async def chat(request: HTTPRequest) -> Response[bytes]:
     """An answer to a conversation, as lines unless `stream` is false."""
     wire = await body.read(request, _chat)
@@ -43,7 +45,11 @@ async def chat(request: HTTPRequest) -> Response[bytes]:
     return await _run(request, wire, pen, parse.chat(wire, job=new_id("chat-")))
 
 
-@post("/generate", status_code=200)
+@post(
+    "/generate",
+    status_code=200,
+    opt=described(answers.GenerateLine, takes=types.Generate, streams=NDJSON),
+)
 async def generate(request: HTTPRequest) -> Response[bytes]:
     """An answer to a prompt, as lines unless `stream` is false."""
     wire = await body.read(request, _generate)
@@ -77,7 +83,7 @@ async def _move(
     return reply(pen.moved("load"))
 
 
-@post("/embed", status_code=200)
+@post("/embed", status_code=200, opt=described(answers.Embedded, takes=types.Embed))
 async def embed(request: HTTPRequest) -> Response[bytes]:
     """A vector for each input; without one the model is loaded."""
     wire = await body.read(request, _embed)
@@ -89,7 +95,7 @@ async def embed(request: HTTPRequest) -> Response[bytes]:
     return reply(render.embedded(await streaming.whole(request, service, asked), model=name))
 
 
-@post("/embeddings", status_code=200)
+@post("/embeddings", status_code=200, opt=described(answers.Embedding, takes=types.Embeddings))
 async def embeddings(request: HTTPRequest) -> Response[bytes]:
     """The older route: one vector; without a prompt the model is loaded."""
     wire = await body.read(request, _embeddings)
@@ -102,27 +108,27 @@ async def embeddings(request: HTTPRequest) -> Response[bytes]:
     return reply(answers.Embedding(embedding=found[0] if found else ()))
 
 
-@get("/version", sync_to_thread=False)
+@get("/version", sync_to_thread=False, opt=described(answers.Version))
 def version() -> Response[bytes]:
     """The level of Ollama's API that is spoken here."""
     return reply(answers.Version(version=API_LEVEL))
 
 
-@get("/tags")
+@get("/tags", opt=described(answers.Tags))
 async def tags(request: HTTPRequest) -> Response[bytes]:
     """Every model there is."""
     cards = await service_of(request).fleet.catalog()
     return reply(models.tags(cards.values()))
 
 
-@get("/ps")
+@get("/ps", opt=described(answers.Processes))
 async def processes(request: HTTPRequest) -> Response[bytes]:
     """Every model that is loaded."""
     fleet = service_of(request).fleet
     return reply(models.processes(await fleet.workers(fresh=True), await fleet.catalog()))
 
 
-@post("/show", status_code=200)
+@post("/show", status_code=200, opt=described(answers.Shown, takes=types.Show, runs=False))
 async def show(request: HTTPRequest) -> Response[bytes]:
     """What is known of one model."""
     wire = await body.read(request, _show)
@@ -131,25 +137,35 @@ async def show(request: HTTPRequest) -> Response[bytes]:
     return reply(models.shown(card))
 
 
-@post(["/pull", "/push", "/create", "/copy"], status_code=501, sync_to_thread=False)
+@post(
+    ["/pull", "/push", "/create", "/copy"],
+    status_code=501,
+    sync_to_thread=False,
+    opt=described(also={501: answers.Error}),
+)
 def change_store() -> Response[bytes]:
     """Would change the store of models."""
     return not_here(STORE)
 
 
-@delete("/delete", status_code=501, sync_to_thread=False)
+@delete("/delete", status_code=501, sync_to_thread=False, opt=described(also={501: answers.Error}))
 def delete_model() -> Response[bytes]:
     """Would delete a model."""
     return not_here(STORE)
 
 
-@post("/blobs/{digest:str}", status_code=501, sync_to_thread=False)
+@post(
+    "/blobs/{digest:str}",
+    status_code=501,
+    sync_to_thread=False,
+    opt=described(also={501: answers.Error}),
+)
 def upload(digest: FromPath[str]) -> Response[bytes]:
     """Would keep a file of a model to come."""
     return not_here(f"{digest}: {STORE}")
 
 
-OLLAMA = Dialect(paths=("/api",), respond=respond)
+OLLAMA = Dialect(paths=("/api",), respond=respond, errors=answers.Error)
 OLLAMA.mount(
     "/api",
     [
