@@ -29,4 +29,10 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True, tag="delete"):
     model: str
 
 
-Control = Cancel | Unload | Drain | Delete
+class Configured(msgspec.Struct, frozen=True, kw_only=True, tag="configured"):
+    """This model's configuration has changed: read it again."""
+
+    model: str
+
+
+Control = Cancel | Unload | Drain | Delete | Configured

@@ -9,7 +9,7 @@ import signal
 import structlog
 
 from shared import codec, keys
-from shared.control import Cancel, Delete, Drain, Unload
+from shared.control import Cancel, Configured, Delete, Drain, Unload
 from workers.claim import LeasedWorker
 
 log = structlog.get_logger()
@@ -44,5 +44,5 @@ def hear(worker: LeasedWorker, channel: bytes, message: bytes) -> None:
                     served.stop(run.key)
         case Drain(worker=name) if name == worker.worker:
             os.kill(os.getpid(), signal.SIGTERM)
-        case Drain() | Unload() | Delete():
+        case Drain() | Unload() | Delete() | Configured():
             return  # not for a worker with a fixed model
