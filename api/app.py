@@ -11,10 +11,13 @@ from litestar.exceptions import HTTPException
 from redis.asyncio import Redis
 
 from api import health, openapi
+from api.cors import Cors, Origins
 from api.dialects import DIALECTS, ROUTERS, dialect_of
 from api.dialects.dmr.routes import version
 from api.edge import Edge, clean_path
 from api.faults import HTTPRequest, as_error
+from api.preload import preload_only
+from api.recorder import Recorder
 from api.service import Service
 from shared.settings import Settings
 
@@ -23,7 +26,9 @@ class Application(Edge):
     """The ASGI application, with the parts that tests and `python -m api` reach for."""
 
     def __init__(self, litestar: Litestar, service: Service) -> None:
-        super().__init__(litestar)
+        settings = service.settings
+        inner = Recorder(litestar, service) if settings.record_requests else litestar
+        super().__init__(Cors(inner, Origins(settings.origins)))
         self.litestar = litestar
         self.service = service
 
@@ -40,6 +45,7 @@ def create_app(settings: Settings, redis: Redis) -> Application:
     litestar = Litestar(
         route_handlers=[*ROUTERS, health.router(DIALECTS[0].respond)],
         lifespan=[lifespan],
+        before_request=preload_only,
         exception_handlers={Exception: _unrouted, HTTPException: _unrouted},
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,

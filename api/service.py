@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from api.admission import cost_of, new_id
 from api.completed import Collector, Completed
+from api.configs import Configs
 from api.faults import HTTPRequest
 from api.fleet import Fleet
 from api.inbox import Inbox
@@ -61,6 +62,7 @@ class Service:
         self.queue = Queue(redis, lease_ms=settings.lease_ms, max_attempts=settings.max_attempts)
         self.inbox = Inbox(redis, self.id)
         self.fleet = Fleet(redis)
+        self.configs = Configs(redis)
         self.metrics = Metrics()
         self._jobs: set[str] = set()
         self._cancels: set[asyncio.Task[None]] = set()
@@ -138,7 +140,7 @@ class Service:
         wait_ms = int(1000 * settings.queue_timeout_s)
         try:
             return await self.queue.enqueue(
-                request,
+                await self.configs.applied(request),
                 reply=self.inbox.channel,
                 cost=cost_of(request),
                 max_queue=settings.max_queue,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -101,6 +101,14 @@ async def ndjson(
     return Streamed(job, body)
 
 
+def follow(service: Service, chunks: AsyncIterator[bytes]) -> Response[bytes]:
+    """A text/event-stream that follows no job: framed chunks, for as long as the client listens."""
+    return Streamed(
+        None,
+        EventSourceResponse(chunks, ping=service.settings.ping_s, send_timeout=SEND_TIMEOUT_S),
+    )
+
+
 async def whole(http: HTTPRequest, service: Service, asked: Asked) -> Completed:
     """Run `asked` to its end. Raises its CaravanError, or ClientGone (then it is cancelled)."""
 
@@ -146,9 +154,9 @@ async def until_disconnect(http: HTTPRequest, work: Coroutine[Any, Any, T]) -> T
 
 
 class Streamed(Response[bytes]):
-    """A response whose body follows a job; the job ends with it, sent or not."""
+    """A response whose body follows a job; the job ends with it, sent or not. Or follows none."""
 
-    def __init__(self, job: Job, body: Any) -> None:
+    def __init__(self, job: Job | None, body: Any) -> None:
         super().__init__(b"")
         self._job = job
         self._body = body
@@ -158,11 +166,12 @@ class Streamed(Response[bytes]):
         return self._send
 
     async def _send(self, scope: Any, receive: Any, send: Any) -> None:
-        async with self._job:
+        async with self._job or nullcontext():
             try:
                 await self._body(scope, receive, send)
             except SendTimeoutError:
-                log.warning("stream.stalled", job=self._job.id, limit_s=SEND_TIMEOUT_S)
+                job = self._job.id if self._job else None
+                log.warning("stream.stalled", job=job, limit_s=SEND_TIMEOUT_S)
 
 
 async def _begin(

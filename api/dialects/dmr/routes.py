@@ -1,4 +1,4 @@
-"""GET / and /version: what clients ask to see whether anybody is there."""
+"""GET / and /version: what clients ask to see whether anybody is there. /engines, /logs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import msgspec
 from litestar import Response, get
 
 from api.dialects.dialect import Dialect
+from api.dialects.dmr.engines import HANDLERS, configure, not_here
 from api.dialects.openai.errors import respond
+from api.dialects.openai.routes import known_backend
 from api.faults import HTTPRequest
 
 RUNNING = "Docker Model Runner is running"
@@ -42,5 +44,13 @@ def show_version() -> Version:
     return Version(version())
 
 
+@get("/logs", status_code=501, sync_to_thread=False)
+def logs() -> Response[bytes]:
+    """Would show the logs."""
+    return not_here("logs go where the operator sends them; they are not kept here")
+
+
 DMR = Dialect(paths=(), respond=respond)
-DMR.mount("/", [root, show_version])
+DMR.mount("/", [root, show_version, logs])
+DMR.mount("/engines", HANDLERS)
+DMR.mount("/engines/{backend:str}", [configure], guards=[known_backend])

@@ -19,6 +19,7 @@ from api.dialects.responses import answers, items, parse, render, types
 from api.dialects.responses.conversation import messages
 from api.dialects.responses.errors import respond
 from api.faults import HTTPRequest, headers_of, status_of
+from api.openapi import described
 from api.responses_store import Lost, ResponsesStore, StoredResponse
 from api.service import Service, new_id, service_of
 from shared.errors import CaravanError, RequestError, Unsupported, error_of
@@ -46,7 +47,11 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     before: tuple[str, ...]
 
 
-@post("/", status_code=200)
+@post(
+    "/",
+    status_code=200,
+    opt=described(answers.Response, takes=types.CreateResponse, streams="text/event-stream"),
+)
 async def create(request: HTTPRequest) -> Response[bytes]:
     """A response to an input, whole or as a stream of events."""
     asked = await body.read(request, _create)
@@ -66,7 +71,7 @@ async def create(request: HTTPRequest) -> Response[bytes]:
     return await streaming.until_disconnect(request, _whole(request, turn.run, assembly, keep))
 
 
-@get("/{response:str}")
+@get("/{response:str}", opt=described(answers.Response))
 async def retrieve(request: HTTPRequest, response: FromPath[str]) -> Response[bytes]:
     """A stored response, as its client got it."""
     if request.query_params.get("stream", "false") != "false":
@@ -74,7 +79,7 @@ async def retrieve(request: HTTPRequest, response: FromPath[str]) -> Response[by
     return Response((await _stored(request, response)).body, media_type=JSON)
 
 
-@delete("/{response:str}", status_code=200)
+@delete("/{response:str}", status_code=200, opt=described(answers.Deleted))
 async def forget(request: HTTPRequest, response: FromPath[str]) -> Response[bytes]:
     """Delete a stored response."""
     if not await _store(service_of(request)).delete(response):
@@ -82,7 +87,7 @@ async def forget(request: HTTPRequest, response: FromPath[str]) -> Response[byte
     return _reply(answers.Deleted(id=response))
 
 
-@get("/{response:str}/input_items")
+@get("/{response:str}/input_items", opt=described(items.ItemList))
 async def input_items(request: HTTPRequest, response: FromPath[str]) -> Response[bytes]:
     """What a stored response was asked, page by page."""
     stored = await _stored(request, response)

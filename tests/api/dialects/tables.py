@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 PAGE = Path(__file__).parents[3] / "docs" / "dialects.md"
-ROW = re.compile(r"^\| `(\w+)` \| `(\w+)` \| (honoured|no effect|refused) \|", re.M)
+ROW = re.compile(r"^\| `(\w+)` \| `([\w-]+)` \| (honoured|no effect|refused) \|", re.M)
 
 Field = tuple[str, str]
 

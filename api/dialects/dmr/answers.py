@@ -1,0 +1,147 @@
+"""What Docker Model Runner's clients get from the engine routes. Pure: cards in, Structs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from api.configs import ModelConfig
+from api.recorder import Record
+from shared.presence import LoadedModel, ModelCard, WorkerCard
+
+BACKEND = "llama.cpp"
+OTHER_BACKENDS = ("vllm", "mlx", "sglang", "diffusers")
+NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
+CHAT = "completion"
+
+
+class Runner(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A model in a worker. `last_used` is the zero time while it is in use or loading."""
+
+    backend_name: str
+    model_name: str
+    mode: str
+    last_used: str
+    in_use: bool = False
+    loading: bool = False
+    keep_alive: str | None = None
+
+
+class DiskUsage(msgspec.Struct, frozen=True):
+    """In bytes; the engine is part of the workers' program and takes none of its own."""
+
+    models_disk_usage: int
+    default_backend_disk_usage: int = 0
+
+
+class Unloaded(msgspec.Struct, frozen=True):
+    unloaded_runners: int
+
+
+class Budget(msgspec.Struct, frozen=True, rename="kebab"):
+    reasoning_budget: int
+
+
+class Members(msgspec.Struct, frozen=True):
+    llamacpp: Budget
+
+
+class Configured(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """One model's configuration; Docker's clients expect capitals."""
+
+    backend: str = BACKEND
+    model: str
+    model_id: str = msgspec.field(name="ModelID")
+    mode: str = CHAT
+    config: Members
+
+
+class Requests(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's recorded requests, the oldest first. `model` is its ID."""
+
+    count: int
+    model: str
+    config: dict[str, object]
+    records: list[Record]
+
+
+def status(workers: Sequence[WorkerCard]) -> dict[str, str]:
+    """Every engine Docker's clients know, and how it is."""
+    there = [card for card in workers if not card.draining]
+    devices = ", ".join(sorted({card.device for card in there}))
+    own = f"Running: {len(there)} workers on {devices}" if there else "Error: no worker is there"
+    if len(there) == 1:
+        own = f"Running: 1 worker on {devices}"
+    return {BACKEND: own, **dict.fromkeys(OTHER_BACKENDS, "Not Installed")}
+
+
+def runners(workers: Iterable[WorkerCard], catalog: Mapping[str, ModelCard]) -> list[Runner]:
+    """Every model in every worker."""
+    return [
+        _runner(loaded, catalog.get(loaded.model))
+        for card in workers
+        for loaded in card.models
+        if loaded.state != "unloading"
+    ]
+
+
+def disk_usage(catalog: Iterable[ModelCard]) -> DiskUsage:
+    """What the catalog's models take, each once."""
+    return DiskUsage(sum({card.digest or card.ref: card.size for card in catalog}.values()))
+
+
+def configured(
+    configs: Mapping[str, ModelConfig], catalog: Mapping[str, ModelCard]
+) -> list[Configured]:
+    """Of every model there is; a deleted one's configuration waits for it to come back."""
+    return [
+        Configured(
+            model=ref,
+            model_id=catalog[ref].digest,
+            config=Members(Budget(config.reasoning_budget)),
+        )
+        for ref, config in configs.items()
+        if ref in catalog and config.reasoning_budget is not None
+    ]
+
+
+def requests(card: ModelCard, records: list[Record]) -> Requests:
+    """One model's records."""
+    return Requests(count=len(records), model=card.digest or card.ref, config={}, records=records)
+
+
+def go_duration(seconds: float) -> str:
+    """As Go writes it: `5m0s`, `1h30m0s`, `30s`; `-1` for ever."""
+    if seconds < 0:
+        return "-1"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    head = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+    return f"{head}{rest:g}s"
+
+
+def _runner(loaded: LoadedModel, card: ModelCard | None) -> Runner:
+    loading = loaded.state == "loading"
+    in_use = bool(loaded.slots_busy or loaded.waiting)
+    return Runner(
+        backend_name=BACKEND,
+        model_name=loaded.model,
+        mode=_mode(card),
+        last_used=NEVER if loading or in_use else _stamp(loaded.last_used_ms),
+        in_use=in_use,
+        loading=loading,
+        keep_alive=None if loaded.keep_alive_s is None else go_duration(loaded.keep_alive_s),
+    )
+
+
+def _mode(card: ModelCard | None) -> str:
+    only_embeds = card and "completion" not in card.capabilities
+    return "embedding" if only_embeds else CHAT
+
+
+def _stamp(ms: int) -> str:
+    if not ms:
+        return NEVER
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,49 @@
+"""What Docker Model Runner's clients send to the engine routes. Unknown members are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+Refused = Any
+
+
+class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what is decoded strictly."""
+
+
+class Unload(Wire, frozen=True, kw_only=True):
+    """POST unload. Only idle models go; `all` also forgets every model's configuration."""
+
+    all: bool | None = None
+    backend: str | None = None
+    models: list[str] | None = None
+
+
+class Backend(Wire, frozen=True, kw_only=True):
+    """POST install-backend and uninstall-backend."""
+
+    backend: str | None = None
+    version: str | None = None
+
+
+class LlamaCpp(Wire, frozen=True, kw_only=True, rename="kebab"):
+    """`reasoning-budget` in tokens: -1 no limit, 0 no reasoning."""
+
+    reasoning_budget: int | None = None
+
+
+class Configure(Wire, frozen=True, kw_only=True, rename="kebab"):
+    """POST _configure."""
+
+    model: str | None = None
+    mode: str | None = None
+    llamacpp: LlamaCpp | None = None
+
+    context_size: Refused = None
+    keep_alive: Refused = msgspec.field(name="keep_alive", default=None)
+    runtime_flags: Refused = None
+    raw_runtime_flags: Refused = None
+    speculative: Refused = None
+    vllm: Refused = None
