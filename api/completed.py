@@ -18,6 +18,7 @@ from shared.events import (
     ReasoningDelta,
     Scores,
     Started,
+    Stored,
     TextDelta,
     Tokens,
     ToolCallDelta,
@@ -47,6 +48,7 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     vectors: Vectors | None = None
     scores: Scores | None = None
     tokens: Tokens | None = None
+    stored: Stored | None = None
 
 
 class _Call:
@@ -109,6 +111,7 @@ class Collector:
         self._vectors: Vectors | None = None
         self._scores: Scores | None = None
         self._tokens: Tokens | None = None
+        self._stored: Stored | None = None
 
     def feed(self, events: Iterable[Event]) -> None:
         """Take in the next events. Raises the CaravanError of a Failed among them."""
@@ -127,6 +130,8 @@ class Collector:
                 self._scores = event
             case Tokens():
                 self._tokens = event
+            case Stored():
+                self._stored = event
             case Finished():
                 self._finished = event
             case Failed():
@@ -150,4 +155,5 @@ class Collector:
             vectors=self._vectors,
             scores=self._scores,
             tokens=self._tokens,
+            stored=self._stored,
         )

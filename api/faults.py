@@ -15,6 +15,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from redis.exceptions import RedisError
 
+from shared import model_errors
 from shared.errors import (
     BadTemplate,
     CaravanError,
@@ -31,6 +32,7 @@ from shared.errors import (
     Unsupported,
     WorkerCrashed,
 )
+from shared.transfer import Stalled
 
 log = structlog.get_logger()
 
@@ -67,6 +69,18 @@ STATUS: dict[str, int] = {
     Unavailable.code: 503,
     QueueDown.code: 503,
     DeadlineExceeded.code: 504,
+    model_errors.BadReference.code: 400,
+    model_errors.BadArchive.code: 400,
+    model_errors.Unauthorized.code: 401,
+    model_errors.TagConflict.code: 409,
+    model_errors.UnsupportedArtifact.code: 422,
+    model_errors.RemoteLimited.code: 429,
+    model_errors.NotAStore.code: 500,
+    model_errors.StoreDamaged.code: 500,
+    model_errors.RemoteDown.code: 502,
+    model_errors.BadDigest.code: 502,
+    model_errors.NoSpace.code: 507,
+    Stalled.code: 504,
 }
 
 

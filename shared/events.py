@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
-Stage = Literal["loading", "prefill", "pull"]
+Stage = Literal["loading", "prefill", "pull", "push"]
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -66,12 +66,17 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True, tag="tool", omit_
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
-    """How far something long is: `done` of `total` (bytes for pull and loading, else tokens)."""
+    """How far something long is: `done` of `total` (tokens for prefill, else bytes).
+
+    Where a `layer` is named, `done` is of its `size`, and `total` is of all layers.
+    """
 
     stage: Stage
     done: int
     total: int
     detail: str = ""
+    layer: str = ""
+    size: int = 0
 
 
 class Vectors(msgspec.Struct, frozen=True, kw_only=True, tag="vectors"):
@@ -93,6 +98,19 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True, tag="tokens"):
     ids: tuple[int, ...] = ()
     pieces: tuple[bytes, ...] = ()
     text: str = ""
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True, tag="stored", omit_defaults=True):
+    """What a store task came to, as far as it applies: the model's name and ID, names and model
+    that are gone, the config's size as text, a card (shared.presence.pack)."""
+
+    ref: str = ""
+    id: str = ""
+    cached: bool = False
+    size: str = ""
+    untagged: tuple[str, ...] = ()
+    deleted: str = ""
+    card: bytes = b""
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -152,6 +170,7 @@ Event = (
     | Vectors
     | Scores
     | Tokens
+    | Stored
     | Finished
     | Failed
 )

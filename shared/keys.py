@@ -17,6 +17,8 @@ CATALOG = "caravan:catalog"  # no TTL: which models exist is configuration
 WORKERS = "caravan:worker:*"  # pattern of `worker`
 CONFIGS = "caravan:configs"  # HASH of `_configure`d members. No TTL: it is configuration
 RECORDED = "caravan:recorded"  # channel: a request was recorded
+TRANSFER_TTL_S = 600  # chunks of a body on its way; refreshed by each
+FILE_TTL_S = 6 * 24 * 3600  # a store keeps what no model needs for 7 days
 RECORD_TTL_S = 3600  # recorded requests; refreshed by the next of their model
 
 
@@ -89,3 +91,18 @@ def response(tenant: str, response: str) -> str:
 def records(model: str) -> str:
     """LIST of the model's last recorded requests, newest first. RECORD_TTL_S."""
     return f"caravan:records:{{{model}}}"
+
+
+def chunks(transfer: str) -> str:
+    """LIST of a body's chunks on their way. TRANSFER_TTL_S, deleted at the end."""
+    return f"caravan:transfer:{{{transfer}}}:chunks"
+
+
+def credits(transfer: str) -> str:
+    """LIST: an entry for each chunk that may be sent. TRANSFER_TTL_S."""
+    return f"caravan:transfer:{{{transfer}}}:credits"
+
+
+def uploaded(digest: str) -> str:
+    """Which store has an uploaded file, until a model is made of it. FILE_TTL_S."""
+    return f"caravan:file:{digest}"

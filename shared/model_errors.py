@@ -10,6 +10,7 @@ RequestError
  - NotAStore               the folder is no model store; nothing was removed
 Unavailable
  - RemoteDown              the remote is unreachable, failing or limiting us
+    - RemoteLimited        what the last of these is on the wire
  - BadDigest               the remote's bytes are not what their digest says
  - NoSpace                 the disk cannot hold the model
  - StoreDamaged            a file of the store is missing or has the wrong size
@@ -18,6 +19,7 @@ Unavailable
 from __future__ import annotations
 
 from shared.errors import BY_CODE, RequestError, Unavailable, UnknownModel
+from shared.events import Failed
 
 
 class BadReference(RequestError):
@@ -85,6 +87,17 @@ class RemoteDown(Unavailable):
         self.retry_after_s = retry_after_s
         self.limited = limited
 
+    def event(self) -> Failed:
+        """A rate limit keeps a code of its own."""
+        code = RemoteLimited.code if self.limited else self.code
+        return Failed(code=code, message=self.message, param=self.param)
+
+
+class RemoteLimited(RemoteDown):
+    """The remote says that we ask too often."""
+
+    code = "remote_rate_limit"
+
 
 class BadDigest(Unavailable):
     """Bytes that do not match their digest; they were thrown away."""
@@ -123,6 +136,7 @@ BY_CODE.update(
             BadArchive,
             NotAStore,
             RemoteDown,
+            RemoteLimited,
             BadDigest,
             NoSpace,
             StoreDamaged,

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 from redis.asyncio import Redis
 
-from shared import keys
+from shared import keys, refs
 
 
 class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +29,8 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker says of itself once a second."""
+    """What a worker says of itself once a second. `store` is the ID of the store it keeps, if it
+    keeps one, and `store_bytes` what that takes on disk."""
 
     id: str
     host: str
@@ -38,10 +39,17 @@ class WorkerCard(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int
     draining: bool = False
     models: tuple[LoadedModel, ...] = ()
+    store: str = ""
+    store_bytes: int = 0
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What the catalog knows of a model. `created` in Unix seconds, `size` in bytes."""
+    """What the catalog knows of a model. `created` in Unix seconds, `size` in bytes.
+
+    Of a stored model `digest` is its ID, `stores` who has it, `config` the artifact's own words and
+    `metadata` the GGUF header's. A model without names is called by its ID. `packaged_context` in
+    tokens, 0 where the package has none. `damaged` says why it cannot be used.
+    """
 
     ref: str
     created: int
@@ -56,10 +64,30 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: tuple[str, ...] = ("completion",)
     aliases: tuple[str, ...] = ()
     license: str = ""
+    stores: tuple[str, ...] = ()
+    config: dict[str, str] = {}
+    metadata: dict[str, str | int] = {}
+    packaged_context: int = 0
+    damaged: str = ""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Every name it has."""
+        return () if refs.is_id(self.ref) else (self.ref, *self.aliases)
 
 
 _cards = msgspec.msgpack.Decoder(WorkerCard)
 _models = msgspec.msgpack.Decoder(ModelCard)
+
+
+def pack(card: ModelCard) -> bytes:
+    """A card as it stands in Redis."""
+    return msgspec.msgpack.encode(card)
+
+
+def unpack(raw: bytes) -> ModelCard:
+    """The card in `pack`'s bytes."""
+    return _models.decode(raw)
 
 
 async def show(redis: Redis, card: WorkerCard, *, metrics: bytes = b"") -> None:

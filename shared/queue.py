@@ -21,6 +21,7 @@ from shared import codec, keys
 from shared.control import Cancel
 from shared.errors import QueueFull, UnknownModel
 from shared.requests import Request
+from shared.storing import StoreTask
 
 LANES = ("interactive", "batch")
 SCRIPT_NAMES = ("enqueue", "claim", "emit", "finish", "release", "cancel")
@@ -121,6 +122,7 @@ class Queue:
         names = [*_lanes(model), keys.fair(model), keys.job(job), keys.payload(job), keys.CATALOG]
         args = [job, _arq_job(request), model, request.tenant, request.lane, cost, weight, reply]
         args += [max_queue, deadline_ms, keys.JOB_TTL_S, keys.FAIR_TTL_S, keys.wake(model)]
+        args.append(0 if isinstance(request, StoreTask) else 1)
         answer = await self._call(Call("enqueue", names, args))
         if answer[0] == 0:
             raise UnknownModel.of(model)

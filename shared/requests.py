@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from shared.messages import Message, Tool
+from shared.storing import StoreTask
 
 Lane = Literal["interactive", "batch"]
 
@@ -182,4 +183,4 @@ class Detokenize(msgspec.Struct, frozen=True, kw_only=True, tag="detokenize"):
     tenant: str = "open"
 
 
-Request = Generate | Embed | Rerank | Tokenize | Detokenize
+Request = Generate | Embed | Rerank | Tokenize | Detokenize | StoreTask

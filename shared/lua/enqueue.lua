@@ -1,7 +1,7 @@
 -- Accept a job: refuse it, or queue it at its fair place. Repeating an accepted call changes nothing.
 -- KEYS interactive, batch, fair, job, payload, catalog
 -- ARGV id, payload, model, tenant, lane, cost, weight, reply, max_queue, deadline_ms, job_ttl_s,
---      fair_ttl_s, wake
+--      fair_ttl_s, wake, '1' if the catalog must have the model
 -- Answers {1, position, depth} queued (position counts from 1), {0} unknown model, {-1, depth} full.
 local id, lane = ARGV[1], ARGV[5]
 local lane_key = lane == 'batch' and KEYS[2] or KEYS[1]
@@ -15,7 +15,7 @@ local function answer()
 end
 
 if redis.call('EXISTS', KEYS[4]) == 1 then return answer() end
-if redis.call('HEXISTS', KEYS[6], ARGV[3]) == 0 then return {0} end
+if ARGV[14] == '1' and redis.call('HEXISTS', KEYS[6], ARGV[3]) == 0 then return {0} end
 local depth = redis.call('ZCARD', KEYS[1]) + redis.call('ZCARD', KEYS[2])
 if depth >= tonumber(ARGV[9]) then return {-1, depth} end
 

@@ -62,6 +62,8 @@ class Stream:
                 return self._fail(error_of(event))
             case events.Progress() | events.Vectors() | events.Scores() | events.Tokens():
                 return []
+            case events.Stored():
+                return []
             case _:
                 assert_never(event)
 

@@ -125,7 +125,7 @@ class Stream:
                 return [self._fail(error_of(event))]
             case events.Started() | events.Progress() | events.Tokens():
                 return []
-            case events.Vectors() | events.Scores():
+            case events.Vectors() | events.Scores() | events.Stored():
                 return []
             case _:
                 assert_never(event)

@@ -39,6 +39,7 @@ from shared.events import (
     ReasoningDelta,
     Scores,
     Started,
+    Stored,
     TextDelta,
     Timings,
     Tokens,
@@ -110,7 +111,7 @@ class TextStream:
                 return self._finish(event)
             case Failed():
                 return (framed(answer_of(error_of(event))), DONE)
-            case ToolCallDelta() | Progress() | Vectors() | Scores() | Tokens():
+            case ToolCallDelta() | Progress() | Vectors() | Scores() | Tokens() | Stored():
                 return ()
             case _:
                 assert_never(event)

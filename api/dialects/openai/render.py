@@ -24,6 +24,7 @@ from shared.events import (
     ReasoningDelta,
     Scores,
     Started,
+    Stored,
     TextDelta,
     Timings,
     TokenLogprob,
@@ -96,7 +97,7 @@ class ChatStream:
                 return self._finish(event)
             case Failed():
                 return (framed(answer_of(error_of(event))), DONE)
-            case Progress() | Vectors() | Scores() | Tokens():
+            case Progress() | Vectors() | Scores() | Tokens() | Stored():
                 return ()
             case _:
                 assert_never(event)

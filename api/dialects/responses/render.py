@@ -23,6 +23,7 @@ from shared.events import (
     ReasoningDelta,
     Scores,
     Started,
+    Stored,
     TextDelta,
     Tokens,
     ToolCallDelta,
@@ -110,7 +111,7 @@ class Assembly:
                 return self._finish(event)
             case Failed():
                 return self._fail(event)
-            case Started() | Progress() | Vectors() | Scores() | Tokens():
+            case Started() | Progress() | Vectors() | Scores() | Tokens() | Stored():
                 return ()
             case _:
                 assert_never(event)
