@@ -131,7 +131,7 @@ class EngineDoor(Protocol):
     """What the rest of the worker may do with an engine. Every method may be called anywhere."""
 
     def submit(self, request: SequenceRequest) -> None:
-        """Queue a job. Its end always comes, as an Output with `end`."""
+        """Queue a job. Its end comes as an Output with `end`, unless the engine dies of an error."""
 
     def cancel(self, key: str) -> None:
         """End a job within one step, in prefill too; unknown keys are nothing."""

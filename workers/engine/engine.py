@@ -2,7 +2,8 @@
 queue, one callback out a step. No asyncio, no Redis.
 
 An error in one job's own parts (its grammar, its text) ends that job. An error of the device ends
-all of them, and the engine is `dead`: its process should exit, another will be started.
+none: the engine is `dead` and says no more. Its process should exit; another worker will take the
+jobs up where their journals end, once their leases are over.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from workers.engine import limits
 from workers.engine.doors import (
     Deliver,
     End,
-    EndKind,
     Output,
     SequenceRequest,
     StepReport,
@@ -89,7 +89,7 @@ class Engine:
         self._thread.start()
 
     def submit(self, request: SequenceRequest) -> None:
-        """Queue a job. Its end always comes, as an Output with `end`."""
+        """Queue a job. Its end comes as an Output with `end`, unless the engine dies of an error."""
         self._commands.put(_Submit(request))
         if self.dead:
             self._refuse_all()
@@ -135,10 +135,10 @@ class Engine:
                 if not self.busy:
                     self._obey(self._commands.get())
                 self.step()
-            self._end_all("preempted")
-        except Exception as error:  # the thread's boundary: all jobs end
+            self._end_all()
+        except Exception:  # the thread's boundary: nothing is said of any job
             log.exception("engine.died")
-            self._end_all("failed", error=f"the engine failed: {error}")
+            self._forget_all()
         finally:
             self.dead = True
             self._began_s = 0.0
@@ -242,22 +242,31 @@ class Engine:
             preempted=self._scheduler.preempted,
         )
 
-    def _end_all(self, kind: EndKind, *, error: str = "") -> None:
+    def _end_all(self) -> None:
+        """Closing: what still runs goes back."""
         for job in self._jobs:
-            job.leave(kind, error=error)
+            job.leave("preempted")
         outputs = tuple(output for job in self._jobs if (output := job.take_output()))
         self._jobs = []
         if outputs:
             self._deliver(StepReport(outputs=outputs, stats=StepStats()))
 
+    def _forget_all(self) -> None:
+        """Dying: free what jobs hold, deliver nothing, so that they are not ended here."""
+        for job in self._jobs:
+            job.leave("failed")
+        self._jobs = []
+        self._closing = False
+
     def _refuse_all(self) -> None:
-        """Nobody is left to obey: jobs that still arrive end at once."""
+        """Nobody is left to obey: jobs that still arrive go back at once, or, if the engine died,
+        stay without a word as those that ran."""
         while True:
             try:
                 command = self._commands.get_nowait()
             except queue.Empty:
                 return
-            if isinstance(command, _Submit):
-                end = End(kind="preempted" if self._closing else "failed", error="engine stopped")
+            if isinstance(command, _Submit) and self._closing:
+                end = End(kind="preempted")
                 output = Output(key=command.request.key, end=end)
                 self._deliver(StepReport(outputs=(output,), stats=StepStats()))
