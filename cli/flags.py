@@ -46,6 +46,12 @@ WORKER = (
     "safety_tick_s",
     "step_timeout_s",
     "drain_timeout_s",
+    "store_dir",
+    "registry_mirrors",
+    "insecure_registries",
+    "docker_config",
+    "model_roots",
+    "max_pulls",
 )
 SERVE = ("workers",)
 

@@ -103,6 +103,32 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, _about("On SIGTERM, how long running answers may take to end", ge=0)
     ] = 20.0
 
+    store_dir: Annotated[
+        str, _about("Where a worker keeps its models; empty: models/store in the data directory")
+    ] = ""
+    registry_mirrors: Annotated[
+        str, _about("URLs asked before Docker Hub for its models, comma-separated")
+    ] = ""
+    insecure_registries: Annotated[
+        str,
+        _about("Registry hosts spoken to by plain HTTP, beside localhost, comma-separated"),
+    ] = ""
+    docker_config: Annotated[
+        str, _about("Docker's config.json, for logins at registries; empty: none")
+    ] = "~/.docker/config.json"
+    model_roots: Annotated[
+        str,
+        _about("Folders below which `file:` sources of models may lie, comma-separated"),
+    ] = ""
+    max_pulls: Annotated[int, _about("Models a worker pulls at the same time", ge=1)] = 2
+
+    @property
+    def store(self) -> Path:
+        """Where the models are kept."""
+        if self.store_dir:
+            return Path(self.store_dir).expanduser()
+        return self.home / "models" / "store"
+
     @property
     def home(self) -> Path:
         """The data directory; the default follows the XDG convention."""
@@ -137,6 +163,11 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
 def environment(**given: str) -> dict[str, str]:
     """This process's environment with settings laid over it: for `read`, and for children."""
     return {**os.environ, **{variable(name): value for name, value in given.items()}}
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """The entries of a comma-separated setting."""
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
 
 
 def variable(field: str) -> str:

@@ -23,10 +23,6 @@ HASTY = Retry(attempts=3, first_s=0.001, longest_s=0.01)
 OPTIONS = RemoteOptions(retry=HASTY, timeout_s=10)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "registry: needs Debian's docker-registry")
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty store."""
