@@ -17,6 +17,7 @@ from api.metrics import CONTENT_TYPE, page
 from api.openapi import described
 from api.service import Service, service_of
 from shared import presence
+from shared.presence import WorkerCard
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -54,6 +55,7 @@ async def look(service: Service) -> Ready:
         cards = [card for card in await service.fleet.workers(fresh=True) if not card.draining]
     except (RedisError, OSError):
         return Ready(ready=False, redis=False, inbox=False, workers=0, models=[])
+    cards = [card for card in cards if card.pool or _holds_some(card)]
     models = {loaded.model for card in cards for loaded in card.models if loaded.state == "ready"}
     inbox = service.inbox.is_open
     return Ready(
@@ -63,6 +65,11 @@ async def look(service: Service) -> Ready:
         workers=len(cards),
         models=sorted(models),
     )
+
+
+def _holds_some(card: WorkerCard) -> bool:
+    """Whether it could answer somebody: it is past loading its first model."""
+    return any(loaded.state == "ready" for loaded in card.models)
 
 
 @get("/metrics", opt=described(streams=CONTENT_TYPE))

@@ -18,8 +18,8 @@ MOST_TOKENS = 64
 
 
 def served_name(settings: Settings) -> str:
-    """The model as callers name it: `ai/smollm2` for `ai/smollm2:latest=/some/file.gguf`."""
-    ref = refs.normalize(settings.model.partition("=")[0])
+    """The first model as callers name it: `ai/smollm2` for `ai/smollm2:latest=/a/file.gguf`."""
+    ref = refs.normalize(settings.models[0][0] if settings.models else "")
     return ref.removesuffix(f":{refs.DEFAULT_TAG}")
 
 

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 from cli.problems import Problem
+from shared.settings import Settings
 
 GGUF_MAGIC = b"GGUF"
 
@@ -43,11 +44,14 @@ def free_socket(path: str) -> None:
         raise Problem(f"the Unix socket {path} is in use: choose another with --unix-socket")
 
 
-def model_file(model: str) -> None:
-    """Problem if `model` is REF=PATH and PATH is no GGUF file we can read."""
-    _, given, path = model.partition("=")
-    if not given:
-        return
+def model_files(settings: Settings) -> None:
+    """Problem if some model is REF=PATH and PATH is no GGUF file we can read."""
+    for _, path in settings.models:
+        if path:
+            _model_file(path)
+
+
+def _model_file(path: str) -> None:
     try:
         with Path(path).expanduser().open("rb") as file:
             magic = file.read(len(GGUF_MAGIC))

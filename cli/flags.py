@@ -32,6 +32,9 @@ API = (
 )
 WORKER = (
     "model",
+    "pool",
+    "memory",
+    "keep_alive_s",
     "slots",
     "context",
     "cells",

@@ -114,7 +114,7 @@ def settle(settings: Settings, environment: dict[str, str]) -> tuple[Settings, d
     """Check what can be checked, and fix the port if any will do."""
     port = checks.free_port(settings.host, settings.port)
     checks.free_socket(settings.unix_socket)
-    checks.model_file(settings.model)
+    checks.model_files(settings)
     settings = msgspec.structs.replace(settings, port=port)
     return settings, {**environment, variables.variable("port"): str(port)}
 

@@ -49,27 +49,31 @@ async def listen(
     redis: Redis,
     channels: Sequence[str],
     *,
+    patterns: Sequence[str] = (),
     on_message: Callable[[bytes, bytes], None],
     on_open: Callable[[], Awaitable[None]],
 ) -> None:
-    """Hear `channels` until cancelled: `on_open` after each subscription, then
-    `on_message(channel, data)` for each message. A lost connection is opened again, for ever."""
+    """Hear `channels`, and all that match `patterns`, until cancelled: `on_open` after each
+    subscription, then `on_message(channel, data)` for each message. A lost connection is opened
+    again, for ever."""
     delay_s = RETRY_FIRST_S
     while True:
         try:
             async with redis.pubsub(ignore_subscribe_messages=False) as pubsub:
                 await pubsub.subscribe(*channels)
+                if patterns:
+                    await pubsub.psubscribe(*patterns)
                 confirmed = 0
                 while True:
                     message = await pubsub.get_message(timeout=QUIET_S)
                     if message is None:
                         await pubsub.ping()
-                    elif message["type"] == "subscribe":
+                    elif message["type"] in ("subscribe", "psubscribe"):
                         confirmed += 1
-                        if confirmed == len(channels):
+                        if confirmed == len(channels) + len(patterns):
                             await on_open()
                             delay_s = RETRY_FIRST_S
-                    elif message["type"] == "message":
+                    elif message["type"] in ("message", "pmessage"):
                         on_message(message["channel"], message["data"])
         except (RedisError, OSError) as error:
             log.warning("subscription.lost", channels=list(channels), error=str(error))

@@ -8,6 +8,8 @@ CaravanError
     - NotFound             no such thing (a stored response, a route)
     - TooLarge             body over the limit
     - BadTemplate          the model's chat template refuses these messages
+ - CannotLoad              a model that no worker can load now; its file or its size is at fault
+    - ModelTooBig          needs more memory than any live worker may give it
  - Unavailable             ours or nobody's; the same request may succeed later
     - QueueFull            over a limit; `retry_after_s` says when to come back
     - QueueDown            Redis does not answer
@@ -102,6 +104,28 @@ class BadTemplate(RequestError):
     code = "template_error"
 
 
+class CannotLoad(CaravanError):
+    """The model's file was refused, or loading it failed; waiting alone will not help."""
+
+    code = "model_load_failed"
+
+
+class ModelTooBig(CannotLoad):
+    """No live worker has the memory for it, with nothing else loaded."""
+
+    code = "model_too_big"
+
+    @classmethod
+    def of(cls, name: str, *, needed_bytes: int, most_bytes: int) -> ModelTooBig:
+        """Both numbers, and what would help."""
+        return cls(
+            f"unable to load {name}: it needs {needed_bytes / 2**20:.0f} MiB and the worker with "
+            f"most room for models has {most_bytes / 2**20:.0f} MiB; a smaller quantisation, a "
+            "shorter context or fewer slots need less",
+            param="model",
+        )
+
+
 class Unavailable(CaravanError):
     """Not the caller's fault: the same request may succeed later."""
 
@@ -172,6 +196,8 @@ BY_CODE: dict[str, type[CaravanError]] = {
         NotFound,
         TooLarge,
         BadTemplate,
+        CannotLoad,
+        ModelTooBig,
         Unavailable,
         DeadlineExceeded,
         WorkerCrashed,

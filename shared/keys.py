@@ -10,10 +10,13 @@ import hashlib
 JOB_TTL_S = 7 * 24 * 3600  # a job nobody ends (batch may wait long); refreshed by nobody
 ENDED_TTL_S = 600  # hash and journal after the end: late readers, retries, replays
 WORKER_TTL_S = 6  # presence; refreshed every second
+ADOPT_TTL_S = 10  # who loads a model; refreshed while it loads, deleted when it is there
+LOADS_TTL_S = 900  # loads that failed or never ended; deleted by one that succeeds
 FAIR_TTL_S = 24 * 3600  # virtual time of a queue nobody uses; refreshed by enqueue
 
 CONTROL = "caravan:control"  # channel
 CATALOG = "caravan:catalog"  # no TTL: which models exist is configuration
+WAKES = "caravan:wake:*"  # pattern of `wake`
 WORKERS = "caravan:worker:*"  # pattern of `worker`
 CONFIGS = "caravan:configs"  # HASH of `_configure`d members. No TTL: it is configuration
 RECORDED = "caravan:recorded"  # channel: a request was recorded
@@ -40,6 +43,16 @@ def fair(model: str) -> str:
 def wake(model: str) -> str:
     """Channel: there is work for this model."""
     return f"caravan:wake:{{{model}}}"
+
+
+def adopt(model: str) -> str:
+    """The worker that is loading this model for its waiting jobs. ADOPT_TTL_S."""
+    return f"caravan:{{{model}}}:adopt"
+
+
+def loads(model: str) -> str:
+    """HASH attempts, last_ms, error: loads that failed, in a row. LOADS_TTL_S."""
+    return f"caravan:{{{model}}}:loads"
 
 
 def payload(job: str) -> str:

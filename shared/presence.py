@@ -11,7 +11,11 @@ from shared import keys, refs
 
 
 class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """One model in one worker. `slots_busy` counts sequences that prefill or decode."""
+    """One model in one worker. `slots_busy` counts sequences that prefill or decode.
+
+    `percent` is how far it is loaded, `load_s` how long that took; `bytes` all the memory it takes;
+    `pinned` ones are never unloaded to make room; `last_used_ms` is 0 until it is used.
+    """
 
     model: str
     state: Literal["loading", "ready", "unloading"] = "ready"
@@ -26,11 +30,18 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int = 0
     last_used_ms: int = 0
     keep_alive_s: float | None = None
+    percent: int = 100
+    load_s: float = 0.0
+    pinned: bool = False
 
 
 class WorkerCard(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker says of itself once a second. `store` is the ID of the store it keeps, if it
-    keeps one, and `store_bytes` what that takes on disk."""
+    keeps one, and `store_bytes` what that takes on disk.
+
+    `pool`: it loads any model of the catalog. Its models may take `memory_bytes` together, of which
+    `memory_free_bytes` are not taken and `memory_pinned_bytes` never will be free.
+    """
 
     id: str
     host: str
@@ -41,6 +52,10 @@ class WorkerCard(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[LoadedModel, ...] = ()
     store: str = ""
     store_bytes: int = 0
+    pool: bool = False
+    memory_bytes: int = 0
+    memory_free_bytes: int = 0
+    memory_pinned_bytes: int = 0
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,7 +59,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, _about("Silence after which a stream reads its journal", gt=0)
     ] = 2.0
 
-    model: Annotated[str, _about("Model a worker serves: REF or REF=PATH of a GGUF")] = "ai/smollm2"
+    model: Annotated[
+        str,
+        _about(
+            "Models a worker serves and never unloads: REF or REF=PATH of a GGUF, comma-separated; "
+            "with the pool: what is offered beside the catalog"
+        ),
+    ] = "ai/smollm2"
+    pool: Annotated[
+        bool, _about("Serve any model of the catalog: load on demand, unload what is idle")
+    ] = False
+    memory: Annotated[
+        str,
+        _about(
+            "Memory for a worker's models, as 6GiB; 0 = measured: what is free, less a reserve",
+            pattern=r"^[0-9]+([.][0-9]+)?([KMGT]i?B)?$",
+        ),
+    ] = "0"
+    keep_alive_s: Annotated[
+        float,
+        _about(
+            "How long a worker of the pool keeps an idle model, where neither the request nor the "
+            "model's configuration says; 0 = not at all, negative = for ever"
+        ),
+    ] = 300.0
     workers: Annotated[int, _about("Workers that `caravan serve` starts", ge=0)] = 1
     slots: Annotated[int, _about("Sequences decoded together", ge=1, le=240)] = 16
     context: Annotated[
@@ -136,6 +159,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             return Path(self.data_dir).expanduser()
         base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
         return Path(base).expanduser() / "caravan"
+
+    @property
+    def models(self) -> tuple[tuple[str, str], ...]:
+        """(name, path or empty) of each entry of `model`."""
+        entries = (entry.strip().partition("=") for entry in self.model.split(","))
+        return tuple((name.strip(), path.strip()) for name, _, path in entries if name.strip())
+
+    @property
+    def memory_bytes(self) -> int:
+        """`memory` as a number, 0 = to be measured."""
+        number = self.memory.rstrip("KMGTiB")
+        unit = self.memory.removeprefix(number)
+        step = 1024 if "i" in unit else 1000
+        return int(float(number) * step ** (" KMGT".index(unit[0]) if unit else 0))
 
 
 class BadSetting(ValueError):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.checks import free_port, free_socket, model_file
+from cli.checks import free_port, free_socket, model_files
 from cli.problems import Problem
+from shared.settings import Settings
 
 
 def test_port_zero_is_any_free_one() -> None:
@@ -40,7 +41,7 @@ def test_a_socket_without_its_folder(tmp_path: Path) -> None:
 def test_model_files(tmp_path: Path) -> None:
     good = tmp_path / "good.gguf"
     good.write_bytes(b"GGUF and more")
-    model_file("ai/smollm2")
-    model_file(f"mine={good}")
+    model_files(Settings(model="ai/smollm2"))
+    model_files(Settings(model=f"mine={good}, ai/smollm2"))
     with pytest.raises(Problem, match=r"cannot read the model .*none\.gguf: No such file"):
-        model_file(f"mine={tmp_path}/none.gguf")
+        model_files(Settings(model=f"ai/smollm2,mine={tmp_path}/none.gguf"))

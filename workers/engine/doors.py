@@ -131,7 +131,7 @@ class EngineDoor(Protocol):
     """What the rest of the worker may do with an engine. Every method may be called anywhere."""
 
     def submit(self, request: SequenceRequest) -> None:
-        """Queue a job. Its end comes as an Output with `end`, unless the engine dies of an error."""
+        """Queue a job. An Output with its `end` comes, unless the engine dies of an error."""
 
     def cancel(self, key: str) -> None:
         """End a job within one step, in prefill too; unknown keys are nothing."""

@@ -89,7 +89,7 @@ class Engine:
         self._thread.start()
 
     def submit(self, request: SequenceRequest) -> None:
-        """Queue a job. Its end comes as an Output with `end`, unless the engine dies of an error."""
+        """Queue a job. An Output with its `end` comes, unless the engine dies of an error."""
         self._commands.put(_Submit(request))
         if self.dead:
             self._refuse_all()
