@@ -6,7 +6,7 @@ The Content-Type is never looked at: half the curl lines of this world send JSON
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -14,6 +14,10 @@ from api.faults import HTTPRequest
 from shared.errors import RequestError, Unsupported
 
 T = TypeVar("T")
+
+# A member that is known and not honoured: decoded, so that it can be refused with a reason. The
+# OpenAPI document says that only null will do.
+Refused = Annotated[Any, msgspec.Meta(extra_json_schema={"type": "null"})]
 
 PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>.*)`$")
 UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
@@ -36,6 +40,14 @@ def parse(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise named(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"the body is not valid JSON: {error}") from None
+
+
+def query(request: HTTPRequest, kind: type[T]) -> T:
+    """The query's parameters as a Struct. Raises RequestError or Unsupported with `param` set."""
+    try:
+        return msgspec.convert(dict(request.query_params), kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise named(error) from None
 
 
 def named(error: msgspec.ValidationError) -> RequestError:

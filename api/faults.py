@@ -45,9 +45,13 @@ CLIENT_CLOSED = 499  # as nginx counts it; nobody reads it
 
 
 class MethodNotAllowed(NotFound):
-    """The path is known, the method is not served there."""
+    """The path is known, the method is not served there; `allow` are those that are."""
 
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str = "") -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class ClientGone(Exception):
@@ -90,8 +94,10 @@ def status_of(error: CaravanError) -> int:
 
 
 def headers_of(error: CaravanError) -> dict[str, str]:
-    """Retry-After (whole seconds, at least 1), where coming back later helps."""
+    """Retry-After (whole seconds, at least 1), where coming back later helps; Allow with a 405."""
     match error:
+        case MethodNotAllowed(allow=allow):
+            return {"allow": allow} if allow else {}
         case QueueFull(retry_after_s=retry_after_s):
             return {"retry-after": str(max(1, math.ceil(retry_after_s)))}
         case QueueDown():
@@ -122,7 +128,8 @@ def _of_litestar(exception: HTTPException, path: str) -> CaravanError:
         case 404:
             return NotFound(f"there is nothing at {path}")
         case 405:
-            return MethodNotAllowed(f"{path} is not served with this method")
+            allow = (exception.headers or {}).get("allow", "")
+            return MethodNotAllowed(f"{path} is not served with this method", allow=allow)
         case 413:
             return TooLarge("the request body is larger than this server accepts")
         case status if status < 500:

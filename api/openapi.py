@@ -143,8 +143,11 @@ def _responses(told: Described, opt: dict[str, Any], known: dict[Any, Any]) -> d
             content[told.streams] = {"schema": {"type": "string"}}
         found["200"] = _response("The answer", content)
     for status, kind in told.also.items():
-        content = _content([known[kind]]) if kind is not None else {}
-        found[str(status)] = _response(HTTPStatus(status).phrase, content)
+        shapes = [
+            known[one] for one in (kind, opt.get(ERRORS) if str(status) in found else None) if one
+        ]
+        why = found.get(str(status), {}).get("description", HTTPStatus(status).phrase)
+        found[str(status)] = _response(why, _content(shapes) if shapes else {})
     return found
 
 

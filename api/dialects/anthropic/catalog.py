@@ -6,6 +6,7 @@ import msgspec
 from litestar import Response
 from litestar.params import FromPath
 
+from api import body
 from api.dialects.anthropic import models
 from api.faults import HTTPRequest
 from api.service import service_of
@@ -17,7 +18,7 @@ _encode = msgspec.json.Encoder().encode
 
 async def list_models(request: HTTPRequest) -> Response[bytes]:
     """Every model in the catalog, a page of them."""
-    page = models.page_of(request.query_params)
+    page = body.query(request, models.Page)
     cards = await service_of(request).fleet.catalog()
     return Response(_encode(models.listed(tuple(cards.values()), page)), media_type=JSON)
 

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Annotated
 
 import msgspec
 
 from api.dialects.anthropic import answers
-from shared.errors import RequestError, Unsupported
+from shared.errors import RequestError
 from shared.presence import ModelCard
 
-DEFAULT_LIMIT = 20
-MOST = 1000
 
+class Page(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The query: which part of the list. `beta` is the SDK's mark and has no effect."""
 
-class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Which part of the list."""
-
-    limit: int = DEFAULT_LIMIT
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 20
     after_id: str | None = None
     before_id: str | None = None
-
-
-def page_of(query: Mapping[str, str]) -> Page:
-    """The query's members. Raises Unsupported for others, `beta` apart: the SDK's mark."""
-    known = set(Page.__struct_fields__)
-    for name in query:
-        if name not in known and name != "beta":
-            raise Unsupported(name, "there is no such parameter here")
-    try:
-        limit = int(query.get("limit", DEFAULT_LIMIT))
-    except ValueError:
-        limit = 0
-    if not 1 <= limit <= MOST:
-        raise RequestError(f"limit: a number from 1 to {MOST}", param="limit")
-    return Page(limit=limit, after_id=query.get("after_id"), before_id=query.get("before_id"))
+    beta: str | None = None
 
 
 def listed(cards: Sequence[ModelCard], page: Page) -> answers.Models:

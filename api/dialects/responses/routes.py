@@ -17,7 +17,7 @@ from api.dialects.dialect import Dialect
 from api.dialects.openai.routes import known_backend
 from api.dialects.responses import answers, items, parse, render, types
 from api.dialects.responses.conversation import messages
-from api.dialects.responses.errors import respond
+from api.dialects.responses.errors import ErrorAnswer, respond
 from api.faults import HTTPRequest, headers_of, status_of
 from api.openapi import described
 from api.responses_store import Lost, ResponsesStore, StoredResponse
@@ -31,8 +31,6 @@ log = structlog.get_logger()
 JSON = "application/json"
 PATHS = ("/responses", "/v1/responses", "/engines/responses", "/engines/v1/responses")
 BACKEND_PATH = "/engines/{backend:str}/v1/responses"
-PAGE = 20
-LONGEST_PAGE = 100
 TENANT = "open"  # there is one
 
 _create = msgspec.json.Decoder(types.CreateResponse)
@@ -50,7 +48,12 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 @post(
     "/",
     status_code=200,
-    opt=described(answers.Response, takes=types.CreateResponse, streams="text/event-stream"),
+    opt=described(
+        answers.Response,
+        takes=types.CreateResponse,
+        streams="text/event-stream",
+        also=dict.fromkeys((500, 503, 504), answers.Response),  # one that failed
+    ),
 )
 async def create(request: HTTPRequest) -> Response[bytes]:
     """A response to an input, whole or as a stream of events."""
@@ -71,10 +74,10 @@ async def create(request: HTTPRequest) -> Response[bytes]:
     return await streaming.until_disconnect(request, _whole(request, turn.run, assembly, keep))
 
 
-@get("/{response:str}", opt=described(answers.Response))
+@get("/{response:str}", opt=described(answers.Response, query=types.Retrieve))
 async def retrieve(request: HTTPRequest, response: FromPath[str]) -> Response[bytes]:
     """A stored response, as its client got it."""
-    if request.query_params.get("stream", "false") != "false":
+    if body.query(request, types.Retrieve).stream:
         raise Unsupported("stream", "only responses that run in the background stream again")
     return Response((await _stored(request, response)).body, media_type=JSON)
 
@@ -87,19 +90,15 @@ async def forget(request: HTTPRequest, response: FromPath[str]) -> Response[byte
     return _reply(answers.Deleted(id=response))
 
 
-@get("/{response:str}/input_items", opt=described(items.ItemList))
+@get("/{response:str}/input_items", opt=described(items.ItemList, query=types.Page))
 async def input_items(request: HTTPRequest, response: FromPath[str]) -> Response[bytes]:
     """What a stored response was asked, page by page."""
     stored = await _stored(request, response)
-    asked = request.query_params
-    limit = _limit(asked.get("limit"))
-    order = asked.get("order", "desc")
-    if order not in ("asc", "desc"):
-        raise RequestError("order: asc or desc", param="order")
-    return _reply(items.page(stored.input, after=asked.get("after"), limit=limit, order=order))
+    page = body.query(request, types.Page)
+    return _reply(items.page(stored.input, after=page.after, limit=page.limit, order=page.order))
 
 
-@post("/{response:str}/cancel", status_code=200)
+@post("/{response:str}/cancel", status_code=200, opt=described(also={400: ErrorAnswer}))
 async def cancel(request: HTTPRequest, response: FromPath[str]) -> Response[bytes]:
     """Always an error: only what runs in the background could be cancelled."""
     await _stored(request, response)
@@ -204,21 +203,13 @@ def _store(service: Service) -> ResponsesStore:
     return ResponsesStore(service.redis, tenant=TENANT, ttl_s=service.settings.responses_ttl_s)
 
 
-def _limit(given: str | None) -> int:
-    if given is None:
-        return PAGE
-    if not given.isdecimal() or not 1 <= int(given) <= LONGEST_PAGE:
-        raise RequestError(f"limit: a number from 1 to {LONGEST_PAGE}", param="limit")
-    return int(given)
-
-
 def _reply(answer: msgspec.Struct) -> Response[bytes]:
     return Response(render.encode(answer), media_type=JSON)
 
 
 HANDLERS = (create, retrieve, forget, input_items, cancel)
 
-RESPONSES = Dialect(paths=PATHS, respond=respond)
+RESPONSES = Dialect(paths=PATHS, respond=respond, errors=ErrorAnswer)
 for path in PATHS:
     RESPONSES.mount(path, HANDLERS)
 RESPONSES.mount(BACKEND_PATH, HANDLERS, guards=[known_backend])

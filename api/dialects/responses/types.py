@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-Refused = Any
+from api.body import Refused
+
 Probability = Annotated[float, Meta(ge=0, le=1)]
 AtLeastOne = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -255,3 +256,17 @@ class ItemReference(Wire, frozen=True, kw_only=True, tag="item_reference"):
 
 Item = MessageItem | FunctionCallItem | FunctionOutputItem | ReasoningItem | ItemReference
 ITEM_TYPES = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
+
+
+class Retrieve(msgspec.Struct, frozen=True, kw_only=True):
+    """The query of GET responses/{id}."""
+
+    stream: bool = False
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """The query of GET responses/{id}/input_items: the items behind `after`."""
+
+    after: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=100)] = 20
+    order: Literal["asc", "desc"] = "desc"
