@@ -202,6 +202,11 @@ def environment(**given: str) -> dict[str, str]:
     return {**os.environ, **{variable(name): value for name, value in given.items()}}
 
 
+def suggest(name: str, value: str) -> None:
+    """Set a library's own variable for this process, unless its user has set it."""
+    os.environ.setdefault(name, value)
+
+
 def listed(text: str) -> tuple[str, ...]:
     """The entries of a comma-separated setting."""
     return tuple(entry.strip() for entry in text.split(",") if entry.strip())
