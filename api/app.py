@@ -16,7 +16,6 @@ from api.dialects import DIALECTS, ROUTERS, dialect_of
 from api.dialects.dmr.routes import version
 from api.edge import Edge, clean_path
 from api.faults import HTTPRequest, as_error
-from api.preload import preload_only
 from api.recorder import Recorder
 from api.service import Service
 from shared.settings import Settings
@@ -45,7 +44,6 @@ def create_app(settings: Settings, redis: Redis) -> Application:
     litestar = Litestar(
         route_handlers=[*ROUTERS, health.router(DIALECTS[0].respond)],
         lifespan=[lifespan],
-        before_request=preload_only,
         exception_handlers={Exception: _unrouted, HTTPException: _unrouted},
         request_max_body_size=settings.max_body_bytes,
         logging_config=None,

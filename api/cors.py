@@ -64,7 +64,7 @@ class Cors:
 
 
 def _pattern(origin: str) -> str:
-    return re.escape(origin).replace(r"\*", PART)
+    return re.sub(r":\\\*$", ":[0-9]+", re.escape(origin)).replace(r"\*", PART)
 
 
 def _header(scope: Scope, wanted: bytes) -> str | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from litestar import Router
+from litestar import Response, Router
 from litestar.types import ControllerRouterHandler
 
-from api.faults import Respond, exception_handlers
+from api.faults import HTTPRequest, Respond, exception_handlers
 from api.openapi import ERRORS, JOB_ERRORS
+from api.preload import preload_only
+
+BeforeRequest = Callable[[HTTPRequest], Awaitable[None]]
 
 
 class Dialect:
@@ -30,14 +33,28 @@ class Dialect:
         self._opt = {ERRORS: errors, JOB_ERRORS: job_errors or {}}
         self.routers: list[Router] = []
 
-    def mount(self, path: str, handlers: Sequence[ControllerRouterHandler], **more: Any) -> None:
+    def mount(
+        self,
+        path: str,
+        handlers: Sequence[ControllerRouterHandler],
+        *,
+        before_request: BeforeRequest | None = None,
+        **more: Any,
+    ) -> None:
         """Serve `handlers` below `path`, with this dialect's errors; `more` is Router's."""
+
+        async def first(request: HTTPRequest) -> Response[Any] | None:
+            if before_request is not None:
+                await before_request(request)
+            return await preload_only(request)
+
         self.routers.append(
             Router(
                 path,
                 route_handlers=handlers,
                 exception_handlers=exception_handlers(self.respond),
                 opt=self._opt,
+                before_request=first,
                 **more,
             )
         )

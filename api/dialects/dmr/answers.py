@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
-from api.configs import ModelConfig
 from api.recorder import Record
+from shared.model_config import ModelConfig
 from shared.presence import LoadedModel, ModelCard, WorkerCard
 
 BACKEND = "llama.cpp"
@@ -40,14 +41,6 @@ class Unloaded(msgspec.Struct, frozen=True):
     unloaded_runners: int
 
 
-class Budget(msgspec.Struct, frozen=True, rename="kebab"):
-    reasoning_budget: int
-
-
-class Members(msgspec.Struct, frozen=True):
-    llamacpp: Budget
-
-
 class Configured(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     """One model's configuration; Docker's clients expect capitals."""
 
@@ -55,7 +48,7 @@ class Configured(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     model: str
     model_id: str = msgspec.field(name="ModelID")
     mode: str = CHAT
-    config: Members
+    config: dict[str, Any]
 
 
 class Requests(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,14 +90,23 @@ def configured(
 ) -> list[Configured]:
     """Of every model there is; a deleted one's configuration waits for it to come back."""
     return [
-        Configured(
-            model=ref,
-            model_id=catalog[ref].digest,
-            config=Members(Budget(config.reasoning_budget)),
-        )
+        Configured(model=ref, model_id=catalog[ref].digest, config=members(config))
         for ref, config in configs.items()
-        if ref in catalog and config.reasoning_budget is not None
+        if ref in catalog
     ]
+
+
+def members(config: ModelConfig) -> dict[str, Any]:
+    """A configuration under Docker's names; what Docker has no name for is in `caravan`."""
+    rest = {name: one for name, one in msgspec.structs.asdict(config).items() if one is not None}
+    found: dict[str, Any] = {}
+    if (context := rest.pop("context_size", None)) is not None:
+        found["context-size"] = context
+    if (keep_alive_s := rest.pop("keep_alive_s", None)) is not None:
+        found["keep_alive"] = go_duration(keep_alive_s)
+    if (budget := rest.pop("reasoning_budget", None)) is not None:
+        found["llamacpp"] = {"reasoning-budget": budget}
+    return found | ({"caravan": rest} if rest else {})
 
 
 def requests(card: ModelCard, records: list[Record]) -> Requests:

@@ -10,12 +10,11 @@ import msgspec
 from litestar import Response, get, post
 
 from api import body, orders, recorder, streaming
-from api.configs import ModelConfig
 from api.dialects.dmr import answers, types
 from api.dialects.openai.errors import ErrorAnswer, ErrorBody
 from api.faults import HTTPRequest
 from api.service import Service, service_of
-from shared import refs
+from shared import model_config, refs
 from shared.errors import NotFound, RequestError, UnknownModel, Unsupported
 
 JSON = "application/json"
@@ -75,11 +74,13 @@ async def unload(request: HTTPRequest) -> Response[bytes]:
     if wire.backend not in (None, "", answers.BACKEND):
         return reply(answers.Unloaded(0))
     if wire.all:
-        await service.configs.forget()
+        await model_config.forget(service.redis)
+        service.configs.outdated()
         return reply(answers.Unloaded(await orders.unload_idle(service, None)))
     models = [ref for name in wire.models or () if (ref := await _ref(service, name))]
     if wire.backend:
-        await service.configs.forget(models)
+        await model_config.forget(service.redis, models)
+        service.configs.outdated()
     return reply(answers.Unloaded(await orders.unload_idle(service, models)))
 
 
@@ -104,7 +105,7 @@ async def uninstall(request: HTTPRequest) -> Response[bytes]:
 async def configured(request: HTTPRequest) -> Response[bytes]:
     """Every model's configuration, or one model's."""
     service = service_of(request)
-    configs, catalog = await service.configs.all(), await service.fleet.catalog()
+    configs, catalog = await model_config.read_all(service.redis), await service.fleet.catalog()
     if name := request.query_params.get("model"):
         ref = await _ref(service, name)
         configs = {model: config for model, config in configs.items() if model == ref}
@@ -123,9 +124,12 @@ async def configure(request: HTTPRequest) -> Response[bytes]:
         if field.name in REFUSED and getattr(wire, field.name):
             raise Unsupported(field.encode_name, REFUSED[field.name])
     service = service_of(request)
-    budget = wire.llamacpp.reasoning_budget if wire.llamacpp else None
+    config = model_config.of(
+        reasoning_budget=wire.llamacpp.reasoning_budget if wire.llamacpp else None
+    )
     ref = await _ref(service, wire.model) or refs.normalize(wire.model)
-    await service.configs.merge(ref, ModelConfig(reasoning_budget=budget))
+    await model_config.merge(service.redis, ref, config)
+    service.configs.outdated()
     return Response(b"", status_code=202, media_type=JSON)
 
 

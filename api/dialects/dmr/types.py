@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 Refused = Any
 
@@ -31,7 +32,7 @@ class Backend(Wire, frozen=True, kw_only=True):
 class LlamaCpp(Wire, frozen=True, kw_only=True, rename="kebab"):
     """`reasoning-budget` in tokens: -1 no limit, 0 no reasoning."""
 
-    reasoning_budget: int | None = None
+    reasoning_budget: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
 
 
 class Configure(Wire, frozen=True, kw_only=True, rename="kebab"):

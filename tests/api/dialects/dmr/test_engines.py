@@ -11,9 +11,10 @@ import pytest
 from arq.connections import ArqRedis
 
 from api import orders
-from api.dialects.dmr.answers import go_duration
+from api.dialects.dmr.answers import go_duration, members
 from shared import codec, keys, presence
 from shared.control import Unload
+from shared.model_config import ModelConfig
 from shared.presence import LoadedModel, WorkerCard
 from shared.requests import Generate, Thinking
 from tests.api.caller import chat
@@ -74,9 +75,9 @@ async def unloading(redis: ArqRedis, told: list[str]) -> None:
     async for message in channel.listen():
         if message["type"] == "message":
             order = codec.decode_control(message["data"])
-            assert isinstance(order, Unload)
-            told.append(order.model)
-            await show(redis)
+            if isinstance(order, Unload):
+                told.append(order.model)
+                await show(redis)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +139,16 @@ async def test_a_configuration_is_kept_and_applied(
     low = Thinking(enabled=True, effort="low")
     assert thoughts == [Thinking(budget=7), low, Thinking(enabled=False), low, Thinking(), low]
     assert (await client.get("/engines/_configure?model=other")).json() == []
+
+
+def test_a_configuration_has_docker_s_names() -> None:
+    config = ModelConfig(context_size=512, keep_alive_s=-1, reasoning_budget=0, slots=2)
+    assert members(config) == {
+        "context-size": 512,
+        "keep_alive": "-1",
+        "llamacpp": {"reasoning-budget": 0},
+        "caravan": {"slots": 2},
+    }
 
 
 async def test_unload_forgets_configurations_as_docker_does(
