@@ -90,6 +90,7 @@ class Loop:
             self._runner,
             deliver=self._take,
             prefill_budget=settings.prefill_budget,
+            prefill_stretch=settings.prefill_stretch,
             prefix_cache=settings.prefix_cache,
         )
         self._streams = 0

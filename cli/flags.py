@@ -39,6 +39,7 @@ WORKER = (
     "context",
     "cells",
     "prefill_budget",
+    "prefill_stretch",
     "prefix_cache",
     "exact",
     "threads",

@@ -97,6 +97,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _about("KV cache cells all sequences share; 0 = by context and slots", ge=0),
     ] = 0
     prefill_budget: Annotated[int, _about("Most prompt tokens computed in one step", ge=1)] = 256
+    prefill_stretch: Annotated[
+        float,
+        _about(
+            "How much longer a step may take for others' prompts; 0 = as long as it takes", ge=0
+        ),
+    ] = 2.0
     prefix_cache: Annotated[
         int,
         _about("Cells that idle cached prefixes may keep; -1 = 4096 on a CPU, all on a GPU", ge=-1),

@@ -170,6 +170,7 @@ def _engine(
         runner,
         deliver=partial(_post, loop, put),
         prefill_budget=settings.prefill_budget,
+        prefill_stretch=settings.prefill_stretch,
         prefix_cache=settings.prefix_cache,
     )
     engine.start()

@@ -28,6 +28,7 @@ from workers.engine.doors import (
     StepStats,
 )
 from workers.engine.job import Job
+from workers.engine.pace import Pace
 from workers.engine.plan import Chunk, Runner
 from workers.engine.scheduler import Schedule, Scheduler
 from workers.engine.sequence import Sequence
@@ -51,7 +52,8 @@ class _Close(msgspec.Struct, frozen=True):
 class Engine:
     """doors.EngineDoor over a runner. `start` begins the thread; tests call `step` themselves.
 
-    `prefix_cache`: cells that idle cached prefixes may keep; -1 = what the runner says.
+    `prefill_budget` and `prefill_stretch`: see pace.py. `prefix_cache`: cells that idle cached
+    prefixes may keep; -1 = what the runner says.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Engine:
         *,
         deliver: Deliver,
         prefill_budget: int = 256,
+        prefill_stretch: float = 0.0,
         prefix_cache: int = -1,
     ) -> None:
         self.slots = Slots(
@@ -72,8 +75,8 @@ class Engine:
             self.slots,
             most_running=runner.slots,
             batch_rows=runner.batch_rows,
-            prefill_budget=prefill_budget,
         )
+        self._pace = Pace(most=prefill_budget, stretch=prefill_stretch)
         self._runner = runner
         self._deliver = deliver
         self._commands: queue.SimpleQueue[_Submit | _Cancel | _Close] = queue.SimpleQueue()
@@ -119,7 +122,8 @@ class Engine:
         """Take commands, plan, decode, sample, deliver. Does not wait for work."""
         self._began_s = time.monotonic()
         self._take_commands()
-        schedule = self._scheduler.schedule()
+        budget = self._pace.budget(decoding=self._scheduler.decoding)
+        schedule = self._scheduler.schedule(prefill_budget=budget)
         if self._runner.decode(schedule.plan):
             self._scheduler.advance(schedule)
             self._speak(schedule)
@@ -223,8 +227,12 @@ class Engine:
     def _report(self, schedule: Schedule) -> None:
         outputs = tuple(output for job in self._jobs if (output := job.take_output()))
         self._jobs = [job for job in self._jobs if job.end is None]
+        stats = self._stats(schedule)
+        self._pace.observe(
+            decode_rows=stats.decode_rows, prefill_rows=stats.prefill_rows, step_ms=stats.step_ms
+        )
         if outputs or schedule.sequences:
-            self._deliver(StepReport(outputs=outputs, stats=self._stats(schedule)))
+            self._deliver(StepReport(outputs=outputs, stats=stats))
 
     def _stats(self, schedule: Schedule) -> StepStats:
         chunks = schedule.plan.chunks

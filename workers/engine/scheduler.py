@@ -48,9 +48,7 @@ class Rows:
 class Scheduler:
     """Waiting and running sequences of all jobs."""
 
-    def __init__(
-        self, slots: Slots, *, most_running: int, batch_rows: int, prefill_budget: int
-    ) -> None:
+    def __init__(self, slots: Slots, *, most_running: int, batch_rows: int) -> None:
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.cached_tokens = 0
@@ -58,7 +56,6 @@ class Scheduler:
         self._slots = slots
         self._most_running = most_running
         self._batch_rows = batch_rows
-        self._prefill_budget = prefill_budget
         self._jobs: dict[int, Job] = {}
 
     @property
@@ -77,14 +74,20 @@ class Scheduler:
         """Whose choice a sequence is."""
         return self._jobs[sequence.order]
 
-    def schedule(self) -> Schedule:
-        """The next step. Jobs that had to give way have left when it returns."""
+    @property
+    def decoding(self) -> int:
+        """How many sequences wait for their next token."""
+        return sum(one.status is Status.DECODE for one in self.running)
+
+    def schedule(self, *, prefill_budget: int) -> Schedule:
+        """The next step, with at most so many prompt tokens. Jobs that had to give way have left
+        when it returns."""
         self.cached_tokens = self.preempted = 0
         self.sweep()
         self._admit()
         rows = Rows()
         self._add_decoding(rows)
-        self._add_prefill(rows)
+        self._add_prefill(rows, prefill_budget)
         for sequence in rows.sequences:
             self.job(sequence).admit()
         plan = Plan(self._slots.take_edits(), tuple(rows.chunks))
@@ -187,14 +190,14 @@ class Scheduler:
         for sequence in decoding:
             rows.add(sequence, 1)
 
-    def _add_prefill(self, rows: Rows) -> None:
+    def _add_prefill(self, rows: Rows, budget: int) -> None:
         """The first in line has half the budget for sure, the shortest prompts the rest: a short
         question is not kept waiting by a long document, nor the document by many questions."""
         prefill = [one for one in self.running if one.status is Status.PREFILL]
         if not prefill:
             return
         eldest = min(prefill, key=lambda one: one.rank)
-        budget = min(self._prefill_budget, self._batch_rows - rows.total)
+        budget = min(budget, self._batch_rows - rows.total)
         kept = min(eldest.remaining, budget // 2)
         prefill.sort(key=lambda one: (one.lane == "batch", one is eldest, one.remaining, one.rank))
         for sequence in prefill:

@@ -1,0 +1,44 @@
+"""Prompt chunks by measured time: small where a prompt token is dear, whole where nobody waits."""
+
+from __future__ import annotations
+
+import pytest
+
+from workers.engine.pace import FIRST, LEAST, Pace
+
+
+def learned(*, decode_ms: float, row_ms: float, stretch: float = 2.0) -> Pace:
+    pace = Pace(most=256, stretch=stretch)
+    for _ in range(50):
+        pace.observe(decode_rows=4, prefill_rows=0, step_ms=decode_ms)
+        pace.observe(decode_rows=4, prefill_rows=20, step_ms=decode_ms + 20 * row_ms)
+    return pace
+
+
+def test_nobody_decoding_takes_everything() -> None:
+    assert learned(decode_ms=30, row_ms=2).budget(decoding=0) == 256
+
+
+def test_a_chunk_stretches_a_step_as_far_as_allowed() -> None:
+    assert learned(decode_ms=30, row_ms=2).budget(decoding=4) == 15
+    assert learned(decode_ms=30, row_ms=2, stretch=3).budget(decoding=4) == 30
+
+
+@pytest.mark.parametrize(("row_ms", "budget"), [(100.0, LEAST), (0.01, 256)])
+def test_it_never_leaves_its_bounds(row_ms: float, budget: int) -> None:
+    assert learned(decode_ms=30, row_ms=row_ms).budget(decoding=1) == budget
+
+
+def test_it_begins_careful() -> None:
+    assert Pace(most=256, stretch=2).budget(decoding=1) == FIRST
+    assert Pace(most=4, stretch=2).budget(decoding=1) == 4
+
+
+def test_a_few_rows_teach_nothing_about_their_price() -> None:
+    pace = learned(decode_ms=30, row_ms=2)
+    pace.observe(decode_rows=4, prefill_rows=1, step_ms=500)
+    assert pace.budget(decoding=4) == 15
+
+
+def test_no_stretch_means_no_limit() -> None:
+    assert learned(decode_ms=30, row_ms=2, stretch=0).budget(decoding=4) == 256

@@ -1,0 +1,43 @@
+"""How many prompt tokens a step may take while others decode. Learns from the steps before it.
+
+A prompt is computed in chunks so that nobody's next token waits long for it. How large a chunk may
+be is a matter of time, not of tokens, and differs by model and machine by orders of magnitude; so
+it is measured: a step with a chunk may take `stretch` times as long as one without.
+"""
+
+from __future__ import annotations
+
+LEAST = 8  # prompt tokens: below that a chunk costs more than it gives
+FIRST = 32  # before anything is known
+WEIGHT = 0.2  # of the newest step in the averages
+
+
+class Pace:
+    """`most`: prompt tokens of a step that nobody waits for; `stretch` 0: always `most`."""
+
+    def __init__(self, *, most: int, stretch: float) -> None:
+        self._most = most
+        self._stretch = stretch
+        self._decode_ms = 0.0
+        self._row_ms = 0.0
+
+    def budget(self, *, decoding: int) -> int:
+        """Prompt tokens of the next step, in which `decoding` sequences wait for a token."""
+        if not decoding or not self._stretch:
+            return self._most
+        if not self._decode_ms or not self._row_ms:
+            return min(FIRST, self._most)
+        rows = int((self._stretch - 1) * self._decode_ms / self._row_ms)
+        return max(min(LEAST, self._most), min(rows, self._most))
+
+    def observe(self, *, decode_rows: int, prefill_rows: int, step_ms: float) -> None:
+        """A step is over."""
+        if decode_rows and not prefill_rows:
+            self._decode_ms = _average(self._decode_ms, step_ms)
+        elif prefill_rows >= LEAST:
+            own_ms = step_ms - (self._decode_ms if decode_rows else 0.0)
+            self._row_ms = _average(self._row_ms, max(0.0, own_ms) / prefill_rows)
+
+
+def _average(before: float, newest: float) -> float:
+    return before + WEIGHT * (newest - before) if before else newest
