@@ -31,12 +31,16 @@ MAX_STRINGS = 8_388_608
 MAX_KEY_BYTES = 65_535
 MAX_DEPTH = 4
 MAX_DIMENSIONS = 4
+MAX_LAYERS = 4096
+INTEGERS = "bBhHiIqQ"
 TEMPLATE = "tokenizer.chat_template"
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What a GGUF header says. Zero and empty mean: the file does not say.
 
+    `kv_heads` are the key-value heads of each layer where layers differ (0: it keeps none, but
+    `state_floats` numbers for each sequence), else `head_count_kv` is every layer's.
     `templates` are the named ones beside the default (`tool_use`, `rag`, …); `pooling` is none,
     mean, cls, last or rank, and empty for a model that generates. Sizes are bytes.
     """
@@ -50,6 +54,11 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     block_count: int = 0
     head_count: int = 0
     head_count_kv: int = 0
+    kv_heads: tuple[int, ...] = ()
+    key_length: int = 0
+    value_length: int = 0
+    feed_forward_length: int = 0
+    state_floats: int = 0
     expert_count: int = 0
     parameters: int = 0
     quantization: str = "unknown"
@@ -108,18 +117,25 @@ def _pairs(reader: HeaderReader, count: int) -> dict[str, Any]:
 
 
 def _value(reader: HeaderReader, kind: int) -> Any:
-    """A scalar, a string, or an array's length."""
+    """A scalar, a string, a short array of integers (one a layer), or another array's length."""
     if kind in SCALARS:
         return reader.number(SCALARS[kind])
     if kind == STRING:
         return reader.string()
     if kind == ARRAY:
-        return _skip_array(reader, depth=1)
+        return _array(reader)
     raise BadModelFile(f"the header has a value of unknown type {kind}")
 
 
-def _skip_array(reader: HeaderReader, *, depth: int) -> int:
+def _array(reader: HeaderReader) -> int | tuple[int, ...]:
     kind, count = reader.number("<I"), reader.number("<Q")
+    form = SCALARS.get(kind, "")
+    if form[-1:] in INTEGERS and form and count <= MAX_LAYERS:
+        return tuple(reader.number(form) for _ in range(count))
+    return _skip_array(reader, kind, count, depth=1)
+
+
+def _skip_array(reader: HeaderReader, kind: int, count: int, *, depth: int) -> int:
     if depth > MAX_DEPTH:
         raise BadModelFile("the header has arrays nested too deep")
     if kind in SCALARS:
@@ -130,7 +146,11 @@ def _skip_array(reader: HeaderReader, *, depth: int) -> int:
         raise BadModelFile(f"the header claims an array of {count} entries")
     else:
         for _ in range(count):
-            reader.skip_string() if kind == STRING else _skip_array(reader, depth=depth + 1)
+            if kind == STRING:
+                reader.skip_string()
+            else:
+                inner, length = reader.number("<I"), reader.number("<Q")
+                _skip_array(reader, inner, length, depth=depth + 1)
     return int(count)
 
 
@@ -181,12 +201,19 @@ class _Pairs:
         return found if isinstance(found, str) else ""
 
     def number(self, key: str, default: int = 0) -> int:
+        """Of an array with one for each layer, the largest."""
         found = self._pairs.get(key)
+        found = max(found, default=default) if isinstance(found, tuple) else found
         fits = isinstance(found, int) and not isinstance(found, bool) and abs(found) < 1 << 53
         return found if fits and found is not None else default
 
     def own(self, key: str) -> int:
         return self.number(f"{self._architecture}.{key}")
+
+    def each(self, key: str) -> tuple[int, ...]:
+        found = self._pairs.get(f"{self._architecture}.{key}")
+        fits = isinstance(found, tuple) and all(0 <= one < 1 << 31 for one in found)
+        return found if fits and found is not None else ()
 
     def flag(self, key: str) -> bool | None:
         found = self._pairs.get(key)
@@ -213,6 +240,11 @@ def _facts(path: str, size: int, found: dict[str, Any], tensors: _Tensors) -> Mo
         block_count=pairs.own("block_count"),
         head_count=pairs.own("attention.head_count"),
         head_count_kv=pairs.own("attention.head_count_kv"),
+        kv_heads=pairs.each("attention.head_count_kv"),
+        key_length=pairs.own("attention.key_length"),
+        value_length=pairs.own("attention.value_length"),
+        feed_forward_length=pairs.own("feed_forward_length"),
+        state_floats=_state_floats(pairs),
         expert_count=pairs.own("expert_count"),
         parameters=pairs.number("general.parameter_count") or tensors.elements,
         quantization=_quantization(pairs, tensors),
@@ -231,6 +263,13 @@ def _facts(path: str, size: int, found: dict[str, Any], tensors: _Tensors) -> Mo
         license=pairs.text("general.license"),
         split_count=pairs.number("split.count", 1),
     )
+
+
+def _state_floats(pairs: _Pairs) -> int:
+    """What a recurrent layer keeps of one sequence, as llama.cpp counts it."""
+    inner, state = pairs.own("ssm.inner_size"), pairs.own("ssm.state_size")
+    groups, kernel = pairs.own("ssm.group_count"), pairs.own("ssm.conv_kernel")
+    return max(0, inner * state + max(0, kernel - 1) * (inner + 2 * groups * state))
 
 
 def _pooling(pairs: _Pairs, found: dict[str, Any], architecture: str) -> str:

@@ -28,6 +28,8 @@ def value(found: Any) -> bytes:
             return struct.pack("<II", 4, found)
         case str():
             return struct.pack("<I", 8) + text(found)
+        case tuple():
+            return struct.pack(f"<IIQ{len(found)}i", 9, 5, len(found), *found)
         case list():
             return struct.pack("<IIQ", 9, 8, len(found)) + b"".join(map(text, found))
     raise AssertionError(found)
@@ -141,3 +143,15 @@ def test_any_changed_byte_is_facts_or_an_error(
     except BadModelFile:
         return
     assert isinstance(facts, ModelFacts)
+
+
+def test_layers_that_differ_are_counted_one_by_one(tmp_path: Path) -> None:
+    heads = {"llama.attention.head_count_kv": (0, 4, 2), "llama.attention.key_length": 64}
+    facts = read(tmp_path, model({**PAIRS, **heads}))
+    assert (facts.kv_heads, facts.head_count_kv, facts.key_length) == ((0, 4, 2), 4, 64)
+    assert read(tmp_path, model()).kv_heads == ()
+
+
+def test_a_negative_number_of_heads_is_no_number(tmp_path: Path) -> None:
+    facts = read(tmp_path, model({**PAIRS, "llama.attention.head_count_kv": (-1, 4)}))
+    assert facts.kv_heads == ()
