@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 import structlog
+from msgspec.structs import replace
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -50,12 +51,14 @@ class Heartbeat:
         served: Callable[[], Iterable[Served]],
         metrics: Callable[[], bytes],
         draining: Callable[[], bool],
+        store: Callable[[], tuple[str, int]] = lambda: ("", 0),
     ) -> None:
         self._redis = redis
         self._card = card
         self._served = served
         self._metrics = metrics
         self._draining = draining
+        self._store = store
         self._rates: dict[str, tuple[float, int]] = {}
 
     async def run(self) -> None:
@@ -74,14 +77,13 @@ class Heartbeat:
     async def beat(self) -> None:
         """Write the card now."""
         models = tuple(loaded(one, self._rate(one)) for one in self._served())
-        card = WorkerCard(
-            id=self._card.id,
-            host=self._card.host,
-            pid=self._card.pid,
-            device=self._card.device,
-            started_ms=self._card.started_ms,
+        store, store_bytes = self._store()
+        card = replace(
+            self._card,
             draining=self._draining(),
             models=models,
+            store=store,
+            store_bytes=store_bytes,
         )
         await presence.show(self._redis, card, metrics=self._metrics())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -32,12 +33,21 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
+Dispatch = Callable[[Served, Run, Request, list[Frame]], Awaitable[None]]
+
+
 async def run(ctx: dict[str, Any], payload: bytes) -> None:
+    """A model's job, from its payload to its end."""
+    await bounded(ctx, payload, _dispatch)
+
+
+async def bounded(ctx: dict[str, Any], payload: bytes, dispatch: Dispatch) -> None:
     """The job boundary: one of the two places where everything is caught."""
     worker: LeasedWorker = ctx["worker"]
     run = worker.runs[ctx["job_id"]]
     try:
-        await _serve(worker, run, payload, enqueued_s=ctx["enqueue_time"].timestamp())
+        enqueued_s = ctx["enqueue_time"].timestamp()
+        await _serve(worker, run, payload, dispatch, enqueued_s=enqueued_s)
     except CaravanError as error:
         run.fail(error)
     except codec.BadPayload as error:
@@ -62,7 +72,9 @@ async def abandon(worker: LeasedWorker, run: Run) -> None:
     await settle(worker, run)
 
 
-async def _serve(worker: LeasedWorker, run: Run, payload: bytes, *, enqueued_s: float) -> None:
+async def _serve(
+    worker: LeasedWorker, run: Run, payload: bytes, dispatch: Dispatch, *, enqueued_s: float
+) -> None:
     frames = await _journal(worker, run)
     request = codec.decode_request(payload)
     run.tenant, run.enqueued_s = request.tenant, enqueued_s
@@ -72,7 +84,7 @@ async def _serve(worker: LeasedWorker, run: Run, payload: bytes, *, enqueued_s: 
         case Verdict.LATE:
             raise DeadlineExceeded("the request waited in the queue longer than it may")
         case Verdict.RUN:
-            await _dispatch(worker.served[request.model], run, request, frames)
+            await dispatch(worker.served[request.model], run, request, frames)
 
 
 async def _journal(worker: LeasedWorker, run: Run) -> list[Frame]:

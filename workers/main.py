@@ -26,6 +26,7 @@ from workers.heartbeat import Heartbeat, watch_steps
 from workers.load import load, machine
 from workers.metrics import WorkerMetrics
 from workers.served import Served
+from workers.store_jobs import Keeper, open_keeper
 
 log = structlog.get_logger()
 
@@ -39,8 +40,11 @@ async def main(settings: Settings) -> None:
     metrics = WorkerMetrics(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}")
     stopping = _on_signals()
     try:
-        async with load(settings, queue, metrics) as served:
-            await serve(settings, redis, queue, metrics, {served.ref: served}, stopping)
+        async with (
+            load(settings, queue, metrics) as served,
+            open_keeper(settings, redis, queue, metrics.worker) as keeper,
+        ):
+            await serve(settings, redis, queue, metrics, {served.ref: served}, keeper, stopping)
     finally:
         await redis.aclose()
 
@@ -51,6 +55,7 @@ async def serve(
     queue: Queue,
     metrics: WorkerMetrics,
     served: dict[str, Served],
+    keeper: Keeper,
     stopping: asyncio.Event,
 ) -> None:
     """Claim and run jobs of `served` until `stopping`, then finish or hand back what runs."""
@@ -69,6 +74,7 @@ async def serve(
         served=served.values,
         metrics=metrics.text,
         draining=lambda: not worker.claiming,
+        store=lambda: keeper.store,
     )
     async with _tasks(
         *(one.publisher.run() for one in served.values()),
@@ -81,10 +87,12 @@ async def serve(
         watch_steps(served.values, timeout_s=settings.step_timeout_s),
         heartbeat.run(),
         worker.main(),
+        keeper.run(),
     ) as tasks:
         log.info("worker.ready", worker=metrics.worker, models=list(served))
         await _first(stopping.wait(), *tasks)
-        await drain(worker, timeout_s=settings.drain_timeout_s)
+        timeout_s = settings.drain_timeout_s
+        await asyncio.gather(drain(worker, timeout_s=timeout_s), keeper.drain(timeout_s=timeout_s))
     await presence.leave(redis, metrics.worker)
 
 
