@@ -31,7 +31,7 @@ from workers.engine.job import Job
 from workers.engine.pace import Pace
 from workers.engine.plan import Chunk, Runner
 from workers.engine.scheduler import Schedule, Scheduler
-from workers.engine.sequence import Sequence
+from workers.engine.sequence import Sequence, Status
 from workers.engine.slots import Slots
 
 log = structlog.get_logger()
@@ -200,6 +200,8 @@ class Engine:
     def _say(self, sequence: Sequence, chunk: Chunk, end: int) -> None:
         job = self._scheduler.job(sequence)
         for row in range(end - chunk.outputs, end):
+            if sequence.status is Status.DONE:
+                return  # what it heard was its end
             if sequence.heard < len(sequence.tokens):
                 job.hear(sequence, row)
             elif sequence.generated or len(job.sequences) == 1:

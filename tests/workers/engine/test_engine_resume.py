@@ -100,6 +100,17 @@ def test_a_stream_that_was_over_ends_without_a_word(said: tuple[int, ...], end: 
     assert desk.ends["hi"].completion_tokens == len(said)
 
 
+def test_mirostat_hears_an_end_where_it_was() -> None:
+    desk = Desk()
+    for key, said in (("length", b"hello wo"), ("stop", b"hell#")):
+        resumed = (tuple(said),)
+        desk.submit("hi", key=key, resumed=resumed, max_tokens=8, stop="#", sampling=MIROSTAT)
+        desk.run()
+        assert desk.ends[key].kind == "finished"
+        assert desk.ends[key].choices[0].reason == key
+        assert desk.text[key] == ""
+
+
 def test_a_grammar_that_was_over_ends_without_a_word() -> None:
     desk = Desk()
     said = (tuple(b"ana"),)
