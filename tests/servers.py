@@ -23,30 +23,42 @@ def redis_binaries() -> dict[str, str]:
     return found
 
 
+class RedisServer:
+    """A Redis on a Unix socket in `folder`; socket paths must be short. It may be killed and
+    started again on what it left behind."""
+
+    def __init__(self, binary: str, folder: Path, *, appendonly: bool = False) -> None:
+        self.url = f"unix://{folder / 'r.sock'}"
+        self._socket = folder / "r.sock"
+        self._command = [binary, "--port", "0", "--unixsocket", str(self._socket)]
+        self._command += ["--dir", str(folder), "--save", "", "--loglevel", "warning"]
+        self._command += ["--appendonly", "yes" if appendonly else "no"]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return once it accepts connections."""
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_for_socket(self._socket, self._process)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
 @contextlib.contextmanager
 def run_redis(binary: str, folder: Path, *, appendonly: bool = False) -> Iterator[str]:
-    """A Redis for as long as the block lasts; its URL. Socket paths must be short."""
-    path = folder / "r.sock"
-    options = [
-        "--port",
-        "0",
-        "--unixsocket",
-        str(path),
-        "--dir",
-        str(folder),
-        "--save",
-        "",
-    ]
-    options += ["--appendonly", "yes" if appendonly else "no", "--loglevel", "warning"]
-    process = subprocess.Popen(
-        [binary, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    """A Redis for as long as the block lasts; its URL."""
+    server = RedisServer(binary, folder, appendonly=appendonly)
+    server.start()
     try:
-        wait_for_socket(path, process)
-        yield f"unix://{path}"
+        yield server.url
     finally:
-        process.kill()
-        process.wait()
+        server.kill()
 
 
 def wait_for_socket(path: Path, process: subprocess.Popen[bytes], *, limit_s: float = 10.0) -> None:

@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 
 from shared.connection import open_redis
 from shared.settings import Settings
-from tests.servers import redis_binaries, run_redis
+from tests.servers import RedisServer, redis_binaries
 
 MODEL = "ai/smollm2"
 REF = "ai/smollm2:latest"
@@ -33,15 +33,16 @@ START_LIMIT_S = 60.0
 class Fleet:
     """Processes on one Redis. `kill` and `pause` take what `worker()` and `api()` returned."""
 
-    def __init__(self, redis_url: str, folder: Path, **settings: Any) -> None:
-        self.redis_url = redis_url
-        self.redis: Redis = open_redis(redis_url)
+    def __init__(self, server: RedisServer, folder: Path, **settings: Any) -> None:
+        self.server = server
+        self.redis_url = server.url
+        self.redis: Redis = open_redis(server.url)
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.processes: list[subprocess.Popen[bytes]] = []
         self._settings = {
-            "redis_url": redis_url,
+            "redis_url": server.url,
             "data_dir": str(Settings().home),
             "port": self.port,
             "log_format": "json",
@@ -135,10 +136,10 @@ async def fleet(*, appendonly: bool = False, **settings: Any) -> AsyncIterator[F
     """A Redis of its own and a Fleet on it; everything ends with the block."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cv", dir="/tmp")))
-        url = stack.enter_context(
-            run_redis(redis_binaries()["redis"], folder, appendonly=appendonly)
-        )
-        fleet = Fleet(url, folder, **settings)
+        server = RedisServer(redis_binaries()["redis"], folder, appendonly=appendonly)
+        stack.callback(server.kill)
+        server.start()
+        fleet = Fleet(server, folder, **settings)
         stack.callback(fleet.close)
         try:
             yield fleet

@@ -258,3 +258,26 @@ async def test_sigterm_hands_running_jobs_to_another_worker() -> None:
             await house.ready(workers=2)
             house.end(first, signal.SIGTERM)
             assert "".join(await stream) == whole
+
+
+async def test_a_stream_outlives_a_killed_redis() -> None:
+    async with fleet(appendonly=True, lease_ms=1000) as house:
+        house.api()
+        house.worker()
+        await house.ready()
+        async with client_of(house) as client:
+            ask = body(STORY, max_tokens=150, temperature=0, ignore_eos=True)
+            stream = asyncio.create_task(stream_text(client, ask))
+            while not await jobs_of(house):
+                await asyncio.sleep(0.01)
+            (job,) = await jobs_of(house)
+            while await length(house, job) < 10:
+                await asyncio.sleep(0.01)
+            house.server.kill()
+            answer = await client.post(CHAT, json=body("Hi"))
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) >= 1
+            house.server.start()
+            assert await stream
+            assert (await client.post(CHAT, json=body("Hi", max_tokens=2))).status_code == 200
+        await assert_whole(house, job, tokens=150)
