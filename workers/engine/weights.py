@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from workers.models.vocab import Vocab
 log = structlog.get_logger()
 
 ERROR = 4  # ggml's log level
+OnProgress = Callable[[float], bool]
 
 
 class BadModel(ValueError):
@@ -52,8 +53,14 @@ class Weights:
 
 
 @contextmanager
-def open_weights(path: str | Path, *, gpu_layers: int = -1) -> Iterator[Weights]:
-    """Load a GGUF; `gpu_layers` -1 = all that fit a GPU, if there is one. Raises BadModel."""
+def open_weights(
+    path: str | Path, *, gpu_layers: int = -1, on_progress: OnProgress | None = None
+) -> Iterator[Weights]:
+    """Load a GGUF; `gpu_layers` -1 = all that fit a GPU, if there is one. Raises BadModel.
+
+    `on_progress` hears how much is done, 0 to 1, on this thread; when it answers False the loading
+    stops, as BadModel.
+    """
     path = Path(path)
     if not path.is_file():
         raise BadModel(f"there is no model file {path}")
@@ -61,7 +68,9 @@ def open_weights(path: str | Path, *, gpu_layers: int = -1) -> Iterator[Weights]
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
+    params.progress_callback = hears = _progress(on_progress)
     pointer = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
+    del hears  # until here the library called it
     if pointer is None:
         raise BadModel(f"llama.cpp cannot load {path}; its own words are in the log")
     try:
@@ -69,6 +78,10 @@ def open_weights(path: str | Path, *, gpu_layers: int = -1) -> Iterator[Weights]
         yield Weights(pointer, path, offloaded=on_gpu)
     finally:
         llama_cpp.llama_model_free(pointer)
+
+
+def _progress(heard: OnProgress | None) -> Any:
+    return llama_cpp.llama_progress_callback(lambda done, _: heard is None or heard(done))
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
