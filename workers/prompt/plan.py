@@ -9,6 +9,7 @@ import msgspec
 
 from shared.errors import ContextTooLong, RequestError, Unsupported
 from shared.requests import Chat, Generate, Prompt
+from workers.engine import limits
 from workers.engine.constraints import MaskFactory
 from workers.engine.doors import TextPipeline
 from workers.prompt import chat as chats
@@ -39,6 +40,7 @@ def prepare(request: Generate, model: ModelText, *, now_s: float, context: int =
     Raises shared.errors.RequestError and its kind: Unsupported, BadTemplate, ContextTooLong.
     """
     _check_stops(request.stop)
+    limits.check(request.sampling, n_vocab=model.vocab.n_vocab)
     limit = context or model.facts.context_length
     match request.input:
         case Chat() as chat:
