@@ -41,7 +41,7 @@ async def test_continuing_renews_all_of_it(three: ResponsesStore, fake_redis: Ar
         await fake_redis.expire(keys.response("one", name), 10)
     await three.conversation("b")
     lives = [await fake_redis.ttl(keys.response("one", name)) for name in "abc"]
-    assert lives == [TTL_S, TTL_S, 10]
+    assert [life > 10 for life in lives] == [True, True, False]
 
 
 @pytest.mark.parametrize("gone", ["a", "b", "c"])

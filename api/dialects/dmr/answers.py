@@ -56,7 +56,7 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True):
 
     count: int
     model: str
-    config: dict[str, object]
+    config: dict[str, Any]
     records: list[Record]
 
 

@@ -13,6 +13,7 @@ from api import body, orders, recorder, streaming
 from api.dialects.dmr import answers, types
 from api.dialects.openai.errors import ErrorAnswer, ErrorBody
 from api.faults import HTTPRequest
+from api.openapi import described
 from api.service import Service, service_of
 from shared import model_config, refs
 from shared.errors import NotFound, RequestError, UnknownModel, Unsupported
@@ -47,26 +48,30 @@ def not_here(message: str) -> Response[bytes]:
     return Response(_encode(ErrorAnswer(error)), status_code=501, media_type=JSON)
 
 
-@get("/status")
+@get("/status", opt=described(dict[str, str]))
 async def status(request: HTTPRequest) -> Response[bytes]:
     """Every engine, and how it is."""
     return reply(answers.status(await service_of(request).fleet.workers(fresh=True)))
 
 
-@get("/ps")
+@get("/ps", opt=described(list[answers.Runner]))
 async def processes(request: HTTPRequest) -> Response[bytes]:
     """Every model in every worker."""
     fleet = service_of(request).fleet
     return reply(answers.runners(await fleet.workers(fresh=True), await fleet.catalog()))
 
 
-@get("/df")
+@get("/df", opt=described(answers.DiskUsage))
 async def disk_usage(request: HTTPRequest) -> Response[bytes]:
     """What the models take on disk."""
     return reply(answers.disk_usage((await service_of(request).fleet.catalog()).values()))
 
 
-@post("/unload", status_code=200)
+@post(
+    "/unload",
+    status_code=200,
+    opt=described(answers.Unloaded, takes=types.Unload, runs=False),
+)
 async def unload(request: HTTPRequest) -> Response[bytes]:
     """Let idle models go; answers how many were let go of."""
     wire = await body.read(request, _unload)
@@ -84,7 +89,7 @@ async def unload(request: HTTPRequest) -> Response[bytes]:
     return reply(answers.Unloaded(await orders.unload_idle(service, models)))
 
 
-@post("/install-backend", status_code=200)
+@post("/install-backend", status_code=200, opt=described(takes=types.Backend, runs=False))
 async def install(request: HTTPRequest) -> Response[bytes]:
     """The one engine there is, is installed."""
     wire = await body.read(request, _backend)
@@ -94,25 +99,25 @@ async def install(request: HTTPRequest) -> Response[bytes]:
     return Response(b"", media_type=JSON)
 
 
-@post("/uninstall-backend", status_code=501)
+@post("/uninstall-backend", status_code=501, opt=described(takes=types.Backend, runs=False))
 async def uninstall(request: HTTPRequest) -> Response[bytes]:
     """Would take the engine out of the workers."""
     _known((await body.read(request, _backend)).backend)
     return not_here("the engine is part of the workers; stop them instead")
 
 
-@get("/_configure")
+@get("/_configure", opt=described(list[answers.Configured], query=types.Configured))
 async def configured(request: HTTPRequest) -> Response[bytes]:
     """Every model's configuration, or one model's."""
     service = service_of(request)
     configs, catalog = await model_config.read_all(service.redis), await service.fleet.catalog()
-    if name := request.query_params.get("model"):
+    if name := body.query(request, types.Configured).model:
         ref = await _ref(service, name)
         configs = {model: config for model, config in configs.items() if model == ref}
     return reply(answers.configured(configs, catalog))
 
 
-@post("/_configure", status_code=202)
+@post("/_configure", status_code=202, opt=described(takes=types.Configure, runs=False))
 async def configure(request: HTTPRequest) -> Response[bytes]:
     """Set what is given for a model; what is not given stays."""
     wire = await body.read(request, _configure)
@@ -133,17 +138,18 @@ async def configure(request: HTTPRequest) -> Response[bytes]:
     return Response(b"", status_code=202, media_type=JSON)
 
 
-@get("/requests")
+@get(
+    "/requests",
+    opt=described(list[answers.Requests], query=types.Requests, streams=EVENTS),
+)
 async def requests(request: HTTPRequest) -> Response[bytes]:
     """What models were asked last, as JSON or, as it happens, as events. Empty unless the operator
     lets requests be recorded."""
     service = service_of(request)
-    ref = None
-    if name := request.query_params.get("model"):
-        ref = (await service.fleet.find(name)).ref
+    asked = body.query(request, types.Requests)
+    ref = (await service.fleet.find(asked.model)).ref if asked.model else None
     if EVENTS in request.headers.get("accept", ""):
-        existing = request.query_params.get("include_existing") == "true"
-        return streaming.follow(service, _told(service, ref, existing=existing))
+        return streaming.follow(service, _told(service, ref, existing=asked.include_existing))
     return reply(await _kept(service, ref))
 
 

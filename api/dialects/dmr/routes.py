@@ -9,7 +9,7 @@ from litestar import Response, get
 
 from api.dialects.dialect import Dialect
 from api.dialects.dmr.engines import HANDLERS, configure, not_here
-from api.dialects.openai.errors import respond
+from api.dialects.openai.errors import ErrorAnswer, respond
 from api.dialects.openai.routes import known_backend
 from api.faults import HTTPRequest
 
@@ -50,7 +50,7 @@ def logs() -> Response[bytes]:
     return not_here("logs go where the operator sends them; they are not kept here")
 
 
-DMR = Dialect(paths=(), respond=respond)
+DMR = Dialect(paths=(), respond=respond, errors=ErrorAnswer)
 DMR.mount("/", [root, show_version, logs])
 DMR.mount("/engines", HANDLERS)
 DMR.mount("/engines/{backend:str}", [configure], guards=[known_backend])

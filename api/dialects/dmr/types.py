@@ -48,3 +48,16 @@ class Configure(Wire, frozen=True, kw_only=True, rename="kebab"):
     raw_runtime_flags: Refused = None
     speculative: Refused = None
     vllm: Refused = None
+
+
+class Configured(msgspec.Struct, frozen=True, kw_only=True):
+    """The query of GET _configure: one model's, or all."""
+
+    model: str | None = None
+
+
+class Requests(msgspec.Struct, frozen=True, kw_only=True):
+    """The query of GET requests; a client that listens may ask for what there was before."""
+
+    model: str | None = None
+    include_existing: bool = False
