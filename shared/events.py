@@ -130,7 +130,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Where the time went, in milliseconds; `queue_ms` by Redis' clock, the rest the worker's."""
+    """Where the time went, in milliseconds; `queue_ms` by Redis' clock, the rest the worker's.
+
+    `load_ms` is how long the job waited for its model's loading; it is not in `queue_ms`.
+    """
 
     queue_ms: float = 0.0
     load_ms: float = 0.0

@@ -98,6 +98,10 @@ async def _journal(worker: LeasedWorker, run: Run) -> list[Frame]:
 
 
 async def _dispatch(served: Served, run: Run, request: Request, frames: list[Frame]) -> None:
+    if served.refusal is not None:
+        run.fail(served.refusal)
+        return
+    served.used(request)
     match request:
         case Generate():
             await _generate(served, run, request, frames)
@@ -106,11 +110,12 @@ async def _dispatch(served: Served, run: Run, request: Request, frames: list[Fra
         case Detokenize():
             text = served.text.detokenize(request.tokens)
             run.say(Tokens(ids=request.tokens, text=text))
-            run.end(Finished(usage=Usage(prompt_tokens=len(request.tokens))))
+            run.end(_counted(served, run, len(request.tokens)))
         case Embed():
-            await _embed(run, await _embeddings(served).vectors(request, on_stop=run.on_stop))
+            vectors = _embeddings(served).vectors(request, on_stop=run.on_stop)
+            _embedded(served, run, await vectors)
         case Rerank():
-            await _embed(run, await _embeddings(served).scores(request, on_stop=run.on_stop))
+            _embedded(served, run, await _embeddings(served).scores(request, on_stop=run.on_stop))
 
 
 def _embeddings(served: Served) -> Embeddings:
@@ -119,18 +124,23 @@ def _embeddings(served: Served) -> Embeddings:
     return served.embeddings
 
 
-async def _embed(run: Run, answer: tuple[Vectors | Scores, int] | None) -> None:
+def _embedded(served: Served, run: Run, answer: tuple[Vectors | Scores, int] | None) -> None:
     if answer is None:  # its client left
         run.end(Finished())
         return
     run.say(answer[0])
-    run.end(Finished(usage=Usage(prompt_tokens=answer[1])))
+    run.end(_counted(served, run, answer[1]))
+
+
+def _counted(served: Served, run: Run, prompt_tokens: int) -> Finished:
+    """The end of a job that generates nothing."""
+    return Finished(usage=Usage(prompt_tokens=prompt_tokens), timings=served.timings(run))
 
 
 async def _tokenize(served: Served, run: Run, request: Tokenize) -> None:
     ids = await asyncio.to_thread(served.text.tokenize, request, enqueued_s=run.enqueued_s)
     run.say(Tokens(ids=ids, pieces=tuple(served.text.piece(token) for token in ids)))
-    run.end(Finished(usage=Usage(prompt_tokens=len(ids))))
+    run.end(_counted(served, run, len(ids)))
 
 
 async def _generate(served: Served, run: Run, request: Generate, frames: list[Frame]) -> None:

@@ -15,17 +15,41 @@ DIGEST_CHUNK = 1 << 20
 
 
 def resolve(settings: Settings) -> tuple[str, Path]:
-    """Normal ref and file of the setting `model`. Raises BadSetting when there is no such file."""
-    name, _, given = settings.model.partition("=")
+    """Normal ref and file of the first of `models`. Raises BadSetting when there is none."""
+    name, given = settings.models[0] if settings.models else ("", "")
     ref = refs.normalize(name)
-    if not given and ref not in FETCHED:
+    path = _path(settings, ref, given)
+    if path is None:
         raise BadSetting(
             f"CARAVAN_MODEL={settings.model!r}: no file known for it; write REF=PATH of a GGUF"
         )
-    path = Path(given).expanduser() if given else settings.home / "models" / FETCHED[ref]
     if not path.is_file():
         raise BadSetting(f"CARAVAN_MODEL={settings.model!r}: there is no file {path}")
     return ref, path
+
+
+def files(settings: Settings) -> dict[str, Path]:
+    """The file of each of `models` that has one here. Raises BadSetting for REF=PATH without."""
+    found = {}
+    for name, given in settings.models:
+        ref = refs.normalize(name)
+        path = _path(settings, ref, given)
+        if path is not None and path.is_file():
+            found[ref] = path
+        elif given:
+            raise BadSetting(f"CARAVAN_MODEL={settings.model!r}: there is no file {path}")
+    return found
+
+
+def names(settings: Settings) -> tuple[str, ...]:
+    """The normal refs of `models`, each once."""
+    return tuple(dict.fromkeys(refs.normalize(name) for name, _ in settings.models))
+
+
+def _path(settings: Settings, ref: str, given: str) -> Path | None:
+    if given:
+        return Path(given).expanduser()
+    return settings.home / "models" / FETCHED[ref] if ref in FETCHED else None
 
 
 def digest(path: Path) -> str:

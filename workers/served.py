@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from shared.errors import CaravanError
 from shared.events import Failed, Finished, Timings, Usage
 from shared.queue import Claim, Queue
-from shared.requests import Generate, Tokenize
+from shared.requests import Generate, Request, Tokenize
 from shared.settings import Settings
 from workers.engine.doors import End, EngineDoor, Output, StepReport
 from workers.metrics import ModelMetrics
@@ -41,6 +42,44 @@ class TextSide(Protocol):
         """One token's bytes."""
 
 
+class Tenure:
+    """How a model came to this worker, and what keeps it. Times are time.monotonic's.
+
+    `fixed`: the worker was given it for good. `keep_s`: how long it stays idle, negative for ever;
+    `asked_s` is what a request last said of that. `extra`: another worker had it before, and comes
+    first. `leaving`: it claims no more. Its loading took from `began_s` to `ready_s`.
+    """
+
+    def __init__(
+        self,
+        *,
+        fixed: bool = True,
+        pinned: bool = True,
+        extra: bool = False,
+        keep_s: float = -1.0,
+        began_s: float = 0.0,
+    ) -> None:
+        self.fixed = fixed
+        self.pinned = pinned
+        self.extra = extra
+        self.keep_s = keep_s
+        self.asked_s: float | None = None
+        self.began_s = began_s
+        self.ready_s = self.used_s = time.monotonic()
+        self.leaving = False
+
+    @property
+    def load_s(self) -> float:
+        """How long its loading took; 0 where that is not known."""
+        return self.ready_s - self.began_s if self.began_s else 0.0
+
+    def overlap_ms(self, *, queued_s: float, claimed_s: float) -> float:
+        """How much of a job's wait was the loading."""
+        if not self.began_s:
+            return 0.0
+        return 1000 * max(0.0, min(claimed_s, self.ready_s) - max(queued_s, self.began_s))
+
+
 class Served:
     """Wires engine, runs and Redis of one model. Lives on the event loop's thread."""
 
@@ -57,8 +96,11 @@ class Served:
         metrics: ModelMetrics,
         embeddings: Embeddings | None = None,
         generates: bool = True,
+        tenure: Tenure | None = None,
+        refusal: CaravanError | None = None,
         open_engine: Callable[[Callable[[StepReport], None]], EngineDoor],
     ) -> None:
+        """`refusal`: there is no model; every job of its queue ends with this error."""
         self.ref = ref
         self.text = text
         self.context = context
@@ -67,6 +109,9 @@ class Served:
         self.metrics = metrics
         self.embeddings = embeddings
         self.generates = generates
+        self.tenure = tenure or Tenure()
+        self.refusal = refusal
+        self.claims = 0  # under way: what they bring has to be run
         self.last_used_ms = 0
         self.publisher = Publisher(
             queue,
@@ -81,7 +126,25 @@ class Served:
     @property
     def free(self) -> int:
         """How many more jobs may be claimed."""
+        if self.tenure.leaving or self.engine.dead:
+            return 0
         return max(0, self.slots - len(self.publisher.runs))
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing runs, and nothing is about to."""
+        return not self.publisher.runs and not self.claims
+
+    def used(self, request: Request) -> None:
+        """A job of this model is about to run; it may say how long the model is to stay."""
+        asked_s = getattr(request, "keep_alive_s", None)
+        if asked_s is not None:
+            self.tenure.asked_s = asked_s
+
+    def ended(self) -> None:
+        """A run is over."""
+        self.tenure.used_s = time.monotonic()
+        self.last_used_ms = time.time_ns() // 1_000_000
 
     def begin(self, claim: Claim) -> Run:
         """A claimed job starts here; its lease is kept from now on."""
@@ -108,6 +171,18 @@ class Served:
             run.stop()
         self.publisher.kick()
 
+    def timings(self, run: Run, end: End | None = None) -> Timings:
+        """Where a run's time went; what it waited for the loading is not in `queue_ms`."""
+        wait_ms = run.claim.wait_ms
+        queued_s = run.claimed_s - wait_ms / 1000
+        load_ms = self.tenure.overlap_ms(queued_s=queued_s, claimed_s=run.claimed_s)
+        return Timings(
+            queue_ms=max(0.0, wait_ms - load_ms),
+            load_ms=load_ms,
+            prefill_ms=end.prefill_ms if end else 0.0,
+            decode_ms=end.decode_ms if end else 0.0,
+        )
+
     def _stepped(self, report: StepReport) -> None:
         self.metrics.stepped(report)
         for output in report.outputs:
@@ -127,11 +202,11 @@ class Served:
                 log.error("sequence.failed", job=run.job, error=end.error)
                 run.end(Failed(code="internal_error", message=end.error))
             case _:
-                run.end(finished_of(run, end))
+                run.end(finished_of(end, self.timings(run, end)))
                 self.metrics.finished(run, end)
 
 
-def finished_of(run: Run, end: End) -> Finished:
+def finished_of(end: End, timings: Timings) -> Finished:
     """The stream's last event from the engine's last word."""
     return Finished(
         choices=end.choices,
@@ -143,7 +218,5 @@ def finished_of(run: Run, end: End) -> Finished:
             draft_tokens=end.draft_tokens,
             accepted_tokens=end.accepted_tokens,
         ),
-        timings=Timings(
-            queue_ms=run.claim.wait_ms, prefill_ms=end.prefill_ms, decode_ms=end.decode_ms
-        ),
+        timings=timings,
     )
