@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import msgspec
@@ -22,6 +23,11 @@ class Configs:
         self._redis = redis
         self._found: dict[str, ModelConfig] = {}
         self._asked_s = float("-inf")
+        self._asking = asyncio.Lock()
+
+    @property
+    def _stale(self) -> bool:
+        return time.monotonic() - self._asked_s > FRESH_S
 
     def outdated(self) -> None:
         """What was remembered has just been changed here."""
@@ -29,9 +35,11 @@ class Configs:
 
     async def applied(self, request: Request) -> Request:
         """The request with what its model's configuration adds to it."""
-        if time.monotonic() - self._asked_s > FRESH_S:
-            self._asked_s = time.monotonic()  # before the answer: one question at a time
-            self._found = await model_config.read_all(self._redis)
+        if self._stale:
+            async with self._asking:  # who comes meanwhile waits for the answer too
+                if self._stale:
+                    self._found = await model_config.read_all(self._redis)
+                    self._asked_s = time.monotonic()
         config = self._found.get(request.model)
         return apply(config, request) if config is not None else request
 
