@@ -85,6 +85,7 @@ STATUS: dict[str, int] = {
     model_errors.BadDigest.code: 502,
     model_errors.NoSpace.code: 507,
     Stalled.code: 504,
+    "no_store": 503,
 }
 
 

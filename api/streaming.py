@@ -11,6 +11,7 @@ stream begins without them after FIRST_EVENT_WAIT_S: a client that waits in the 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any, Protocol, TypeVar
@@ -88,13 +89,20 @@ async def sse(
 
 
 async def ndjson(
-    http: HTTPRequest, service: Service, asked: Asked, renderer: Renderer
+    http: HTTPRequest,
+    service: Service,
+    asked: Asked,
+    renderer: Renderer,
+    *,
+    media_type: str = "application/x-ndjson",
+    first_wait_s: float = FIRST_EVENT_WAIT_S,
 ) -> Response[bytes]:
-    """As `sse`, but lines of JSON, without pings and comments."""
-    job, first = await _begin(http, service, asked)
+    """As `sse`, but lines of JSON, without pings and comments. What does not fail within
+    `first_wait_s` of silence can only fail in the stream."""
+    job, first = await _begin(http, service, asked, first_wait_s=first_wait_s)
     body = EventSourceResponse(
         _body(job, first, renderer, silence),
-        media_type="application/x-ndjson",
+        media_type=media_type,
         ping=0,
         send_timeout=SEND_TIMEOUT_S,
     )
@@ -175,13 +183,17 @@ class Streamed(Response[bytes]):
 
 
 async def _begin(
-    http: HTTPRequest, service: Service, asked: Asked
+    http: HTTPRequest,
+    service: Service,
+    asked: Asked,
+    *,
+    first_wait_s: float = FIRST_EVENT_WAIT_S,
 ) -> tuple[Job, tuple[Event, ...]]:
     async def begin() -> tuple[Job, tuple[Event, ...]]:
         job = await service.start(asked)
         try:
             announce(http, job)
-            first = await job.take(wait_s=FIRST_EVENT_WAIT_S)
+            first = await _first(job, first_wait_s)
             if first and isinstance(first[-1], Failed):
                 raise error_of(first[-1])
         except BaseException:
@@ -190,6 +202,15 @@ async def _begin(
         return job, first
 
     return await until_disconnect(http, begin())
+
+
+async def _first(job: Job, wait_s: float) -> tuple[Event, ...]:
+    """The first events; () when there are none after `wait_s`."""
+    until_s = time.monotonic() + wait_s
+    while (left_s := until_s - time.monotonic()) > 0:
+        if first := await job.take(wait_s=min(left_s, FIRST_EVENT_WAIT_S)):
+            return first
+    return ()
 
 
 async def _body(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from api.dialects.anthropic.routes import ANTHROPIC
 from api.dialects.dialect import Dialect
+from api.dialects.dmr.models import MODELS
 from api.dialects.dmr.routes import DMR
 from api.dialects.ollama.routes import OLLAMA
 from api.dialects.openai.routes import OPENAI
 from api.dialects.responses.routes import RESPONSES
 
-DIALECTS: tuple[Dialect, ...] = (OPENAI, RESPONSES, ANTHROPIC, OLLAMA, DMR)
+DIALECTS: tuple[Dialect, ...] = (OPENAI, RESPONSES, ANTHROPIC, OLLAMA, DMR, MODELS)
 ROUTERS = tuple(router for dialect in DIALECTS for router in dialect.routers)
 
 
