@@ -146,8 +146,9 @@ async def open_depot(settings: Settings, redis: Redis) -> AsyncIterator[Depot]:
 
 def remote_options(settings: Settings) -> RemoteOptions:
     """Where models may come from. Raises BadSetting for a docker configuration that is none."""
+    path = Path(settings.docker_config).expanduser()
     try:
-        logins = docker_logins(Path(settings.docker_config).expanduser())
+        logins = docker_logins(path) if settings.docker_config else {}
     except (ValueError, OSError) as error:
         raise BadSetting(f"CARAVAN_DOCKER_CONFIG={settings.docker_config!r}: {error}") from error
     return RemoteOptions(
