@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
+import uvloop
 from redis.exceptions import RedisError
 
 from shared import logs, settings
@@ -18,7 +19,8 @@ def main() -> None:
         logs.configure(chosen, process="worker")
         from workers.main import main as work  # late: loads llama.cpp
 
-        asyncio.run(work(chosen))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work(chosen))
     except (settings.BadSetting, CaravanError, RedisError, OSError) as error:
         sys.exit(f"caravan worker: {error}")
 
