@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.model.asking import Asking
 from tests.workers.engine.desk import Desk
 from tests.workers.real_vocab import MODEL
 from workers.engine.runner import LlamaRunner
 from workers.engine.weights import Weights, open_weights
+from workers.models import gguf
+from workers.prompt.model_text import ModelText
 
 OpenDesk = Callable[..., Desk]
 
@@ -50,6 +53,14 @@ def desk(shared_runner: LlamaRunner) -> Iterator[Desk]:
     opened.engine.slots.drop_idle()
     opened.engine.step()
     assert opened.engine.slots.used == 0
+
+
+@pytest.fixture
+def asking(shared_runner: LlamaRunner) -> Iterator[Asking]:
+    """Requests through the shared context, as a worker plans them."""
+    opened = Asking(shared_runner, ModelText(shared_runner.vocab, gguf.read(MODEL)))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
