@@ -8,6 +8,7 @@ from pathlib import Path
 from shared import refs
 from shared.presence import ModelCard
 from shared.settings import BadSetting, Settings
+from workers.models import cards
 from workers.models.gguf import ModelFacts
 
 FETCHED = {"ai/smollm2:latest": "SmolLM2-135M-Instruct.Q4_1.gguf"}
@@ -60,17 +61,12 @@ def digest(path: Path) -> str:
 
 def card(ref: str, facts: ModelFacts, *, context: int, digest: str, modified_s: int) -> ModelCard:
     """What the catalog says of a local model; `context` is what this worker serves."""
-    return ModelCard(
+    card = ModelCard(
         ref=ref,
         created=modified_s,
         digest=digest,
         origin=f"file:{Path(facts.path).name}",
-        architecture=facts.architecture,
-        parameters=facts.parameters,
-        quantization=facts.quantization,
         size=facts.size_bytes,
         context=context,
-        template=facts.chat_template,
-        capabilities=("completion",) if facts.causal else ("embedding",),
-        license=facts.license,
     )
+    return cards.with_facts(card, facts)

@@ -157,6 +157,15 @@ class Processes(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[Running, ...]
 
 
+class Status(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a pull, push or create; bytes of the layer `digest`."""
+
+    status: str
+    digest: str = ""
+    total: int = 0
+    completed: int = 0
+
+
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """Of /api/show."""
 

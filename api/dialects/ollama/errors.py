@@ -25,10 +25,3 @@ def respond(error: CaravanError) -> Response[bytes]:
         headers=headers_of(error),
         media_type="application/json",
     )
-
-
-def not_here(why: str) -> Response[bytes]:
-    """For what Ollama serves and Caravan does not: 501, with the reason."""
-    return Response(
-        _encode(answers.Error(error=why)), status_code=501, media_type="application/json"
-    )

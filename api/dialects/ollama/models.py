@@ -104,7 +104,7 @@ def shown(card: ModelCard) -> answers.Shown:
     return answers.Shown(
         license=card.license,
         modelfile=_modelfile(card),
-        parameters="",
+        parameters=f"num_ctx {card.packaged_context}" if card.packaged_context else "",
         template=card.template,
         details=details(card),
         model_info=_model_info(card),
@@ -120,12 +120,14 @@ def _model_info(card: ModelCard) -> dict[str, str | int]:
         "general.parameter_count": card.parameters,
         f"{card.architecture}.context_length": card.context,
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in known.items() if value} | card.metadata
 
 
 def _modelfile(card: ModelCard) -> str:
     """What would make this model again, as far as it is known."""
     lines = [f"FROM {short(card.ref)}"]
+    if card.packaged_context:
+        lines.append(f"PARAMETER num_ctx {card.packaged_context}")
     if card.template:
         lines.append(f'TEMPLATE """{card.template}"""')
     if card.license:

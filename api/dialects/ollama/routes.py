@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 
 import msgspec
-from litestar import Response, delete, get, post
-from litestar.params import FromPath
+from litestar import Response, get, post
 
 from api import body, orders, streaming
 from api.dialects.dialect import Dialect
-from api.dialects.ollama import answers, models, parse, render, types
-from api.dialects.ollama.errors import not_here, respond
+from api.dialects.ollama import answers, models, parse, render, store, types
+from api.dialects.ollama.errors import respond
 from api.faults import HTTPRequest
 from api.openapi import described
 from api.service import new_id, service_of
@@ -20,7 +19,6 @@ from shared import requests
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 API_LEVEL = "0.13.0"  # the Ollama release whose API this is: clients compare it with what they need
-STORE = "models are brought and changed with the operator's tools here, not over this API"
 
 _chat = msgspec.json.Decoder(types.Chat)
 _generate = msgspec.json.Decoder(types.Generate)
@@ -137,40 +135,12 @@ async def show(request: HTTPRequest) -> Response[bytes]:
     return reply(models.shown(card))
 
 
-@post(
-    ["/pull", "/push", "/create", "/copy"],
-    status_code=501,
-    sync_to_thread=False,
-    opt=described(also={501: answers.Error}),
-)
-def change_store() -> Response[bytes]:
-    """Would change the store of models."""
-    return not_here(STORE)
-
-
-@delete("/delete", status_code=501, sync_to_thread=False, opt=described(also={501: answers.Error}))
-def delete_model() -> Response[bytes]:
-    """Would delete a model."""
-    return not_here(STORE)
-
-
-@post(
-    "/blobs/{digest:str}",
-    status_code=501,
-    sync_to_thread=False,
-    opt=described(also={501: answers.Error}),
-)
-def upload(digest: FromPath[str]) -> Response[bytes]:
-    """Would keep a file of a model to come."""
-    return not_here(f"{digest}: {STORE}")
-
-
 OLLAMA = Dialect(paths=("/api",), respond=respond, errors=answers.Error)
 OLLAMA.mount(
     "/api",
     [
         *(chat, generate, embed, embeddings),
         *(version, tags, processes, show),
-        *(change_store, delete_model, upload),
+        *store.HANDLERS,
     ],
 )

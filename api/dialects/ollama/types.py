@@ -190,3 +190,55 @@ class Show(Named, frozen=True, kw_only=True):
     system: Refused = None
     template: Refused = None
     options: Refused = None
+
+
+class Transfer(Named, frozen=True, kw_only=True):
+    """What pull and push share."""
+
+    stream: bool | None = None
+    insecure: bool | None = None
+    username: Refused = None
+    password: Refused = None
+
+
+class Pull(Transfer, frozen=True, kw_only=True):
+    """POST /api/pull."""
+
+
+class Push(Transfer, frozen=True, kw_only=True):
+    """POST /api/push."""
+
+
+class Parameters(Wire, frozen=True, kw_only=True):
+    """What a model is made with: the longest context, in tokens."""
+
+    num_ctx: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
+
+
+class Create(Named, frozen=True, kw_only=True):
+    """POST /api/create. `files` are names to digests of uploads; a template is Jinja."""
+
+    source: str | None = msgspec.field(name="from", default=None)
+    files: dict[str, str] | None = None
+    template: str | None = None
+    license: str | tuple[str, ...] | None = None
+    parameters: Parameters | None = None
+    stream: bool | None = None
+    system: Refused = None
+    messages: Refused = None
+    adapters: Refused = None
+    quantize: Refused = None
+    quantization: Refused = None
+    modelfile: Refused = None
+    path: Refused = None
+
+
+class Copy(Wire, frozen=True, kw_only=True):
+    """POST /api/copy."""
+
+    source: str = ""
+    destination: str = ""
+
+
+class Delete(Named, frozen=True, kw_only=True):
+    """DELETE /api/delete."""

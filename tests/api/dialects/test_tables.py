@@ -13,6 +13,7 @@ from api.body import Refused
 from api.dialects.anthropic import parse as anthropic
 from api.dialects.anthropic import types as anthropic_types
 from api.dialects.ollama import parse as ollama
+from api.dialects.ollama import store_lines
 from api.dialects.ollama import types as ollama_types
 from shared.errors import Unsupported
 from shared.requests import Request
@@ -45,8 +46,12 @@ OK: dict[str, Any] = {
     "penalize_newline": True,
     "verbose": True,
 }
+STORE: dict[str, Any] = {
+    "Transfer": (ollama_types.Pull, store_lines.pull, {}),
+    "Create": (ollama_types.Create, store_lines.create, {"from": "a"}),
+}
 YES = ("eager_input_streaming", "use_mmap", "use_mlock", "low_vram", "f16_kv", "numa")
-NO = ("truncate", "shift", "vocab_only", "logits_all", "embedding_only")
+NO = ("truncate", "shift", "vocab_only", "logits_all", "embedding_only", "insecure")
 
 
 def accepted(name: str) -> Any:
@@ -129,6 +134,11 @@ def parse_ollama(struct: str, more: dict[str, Any]) -> Request | None:
         return ollama.embed(_wire(ollama_types.Embed, {"input": "a"} | more), job="j")
     if struct == "Embeddings":
         return ollama.embeddings(_wire(ollama_types.Embeddings, {"prompt": "a"} | more), job="j")
+    if struct in STORE:
+        kind, parse, base = STORE[struct]
+        asked = parse(_wire(kind, base | more))
+        assert asked is not None
+        return None
     return ollama.check_show(_wire(ollama_types.Show, more))
 
 
