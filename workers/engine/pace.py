@@ -9,11 +9,12 @@ from __future__ import annotations
 
 LEAST = 8  # prompt tokens: below that a chunk costs more than it gives
 FIRST = 32  # before anything is known
+LONGEST_MS = 250.0  # of a step that delays no token, but arrivals and cancels
 WEIGHT = 0.2  # of the newest step in the averages
 
 
 class Pace:
-    """`most`: prompt tokens of a step that nobody waits for; `stretch` 0: always `most`."""
+    """`most`: prompt tokens of any step; `stretch` 0: always so many."""
 
     def __init__(self, *, most: int, stretch: float) -> None:
         self._most = most
@@ -23,12 +24,16 @@ class Pace:
 
     def budget(self, *, decoding: int) -> int:
         """Prompt tokens of the next step, in which `decoding` sequences wait for a token."""
-        if not decoding or not self._stretch:
+        if not self._stretch:
             return self._most
-        if not self._decode_ms or not self._row_ms:
-            return min(FIRST, self._most)
-        rows = int((self._stretch - 1) * self._decode_ms / self._row_ms)
-        return max(min(LEAST, self._most), min(rows, self._most))
+        if not decoding:
+            return self._rows(LONGEST_MS, unknown=self._most)
+        return self._rows((self._stretch - 1) * self._decode_ms, unknown=FIRST)
+
+    def _rows(self, allowed_ms: float, *, unknown: int) -> int:
+        """How many rows take so long; `unknown` before the first lesson."""
+        rows = int(allowed_ms / self._row_ms) if allowed_ms and self._row_ms else unknown
+        return min(max(LEAST, rows), self._most)
 
     def observe(self, *, decode_rows: int, prefill_rows: int, step_ms: float) -> None:
         """A step is over."""

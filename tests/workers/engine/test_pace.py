@@ -15,8 +15,10 @@ def learned(*, decode_ms: float, row_ms: float, stretch: float = 2.0) -> Pace:
     return pace
 
 
-def test_nobody_decoding_takes_everything() -> None:
-    assert learned(decode_ms=30, row_ms=2).budget(decoding=0) == 256
+def test_nobody_decoding_takes_what_a_quarter_second_holds() -> None:
+    assert Pace(most=256, stretch=2).budget(decoding=0) == 256
+    assert learned(decode_ms=30, row_ms=0.5).budget(decoding=0) == 256
+    assert learned(decode_ms=30, row_ms=2.5).budget(decoding=0) == 100
 
 
 def test_a_chunk_stretches_a_step_as_far_as_allowed() -> None:
