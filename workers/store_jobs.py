@@ -34,6 +34,7 @@ from workers.control import drain
 from workers.load import NoEngine
 from workers.metrics import WorkerMetrics
 from workers.models.depot import Depot, open_depot
+from workers.models.remote.options import RemoteOptions
 from workers.publisher import Publisher
 from workers.runs import Run
 from workers.served import Served
@@ -85,6 +86,11 @@ class Keeper:
     def store(self) -> tuple[str, int]:
         """The store's ID and size, for the worker's card."""
         return (self.depot.id, self.depot.bytes) if self.depot else ("", 0)
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The jobs that are claimed here."""
+        return tuple(self._worker.runs)
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -192,12 +198,17 @@ class Pace:
 
 @asynccontextmanager
 async def open_keeper(
-    settings: Settings, redis: ArqRedis, queue: Queue, worker: str
+    settings: Settings,
+    redis: ArqRedis,
+    queue: Queue,
+    worker: str,
+    *,
+    options: RemoteOptions | None = None,
 ) -> AsyncIterator[Keeper]:
     """The store of this host, announced. A folder that cannot be written is said in the log: such
     a worker serves the model it was given, and no store."""
     try:
-        async with open_depot(settings, redis) as depot:
+        async with open_depot(settings, redis, options=options) as depot:
             yield Keeper(settings, redis, queue, depot, worker)
             return
     except PermissionError as error:

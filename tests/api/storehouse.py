@@ -6,7 +6,7 @@ import asyncio
 import html
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,8 @@ def lines(answer: httpx.Response) -> list[dict[str, Any]]:
 @asynccontextmanager
 async def storehouse(redis: ArqRedis, settings: Settings) -> AsyncIterator[Storehouse]:
     """Both, running."""
-    queue = Queue(redis, lease_ms=settings.lease_ms)
     app = create_app(settings, redis)
-    async with open_keeper(settings, redis, queue, "w1") as keeper, app.service.running():
+    async with _keeper(settings, redis) as keeper, app.service.running():
         task = asyncio.create_task(keeper.run())
         await _show(redis, keeper)
         transport = httpx.ASGITransport(app)  # type: ignore[arg-type]
@@ -71,6 +70,12 @@ async def storehouse(redis: ArqRedis, settings: Settings) -> AsyncIterator[Store
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def _keeper(settings: Settings, redis: ArqRedis) -> AbstractAsyncContextManager[Keeper]:
+    queue = Queue(redis, lease_ms=settings.lease_ms)
+    hasty = options.RemoteOptions(retry=HASTY, file_roots=(settings.home / "roots",))
+    return open_keeper(settings, redis, queue, "w1", options=hasty)
 
 
 async def _show(redis: ArqRedis, keeper: Keeper) -> None:

@@ -134,12 +134,14 @@ class Depot:
 
 
 @asynccontextmanager
-async def open_depot(settings: Settings, redis: Redis) -> AsyncIterator[Depot]:
-    """The store of `settings`, swept, for as long as the block lasts. Raises OSError when the
-    folder cannot be written."""
+async def open_depot(
+    settings: Settings, redis: Redis, *, options: RemoteOptions | None = None
+) -> AsyncIterator[Depot]:
+    """The store of `settings`, swept, for as long as the block lasts; `options` in place of
+    the settings'. Raises OSError when the folder cannot be written."""
     store = await asyncio.to_thread(open_store, settings.store)
     await asyncio.to_thread(sweep, store)
-    options = remote_options(settings)
+    options = options or remote_options(settings)
     async with open_pulls(store, options) as pulls, open_pushes(store, options) as pushes:
         yield Depot(redis, store, pulls=pulls, pushes=pushes, file=plain_file(settings))
 
