@@ -47,8 +47,9 @@ clean:  ## remove the environment and every cache in this folder; models and dat
 
 dev: $(VENV)/.dev-packages $(VENV)/.llama
 
-test-tools:
+test-tools: | dev
 	@sh deploy/test_tools.sh
+	@$(PY) -m deploy.embedding_model
 
 model: $(VENV)/.created
 	@$(PY) deploy/default_model.py

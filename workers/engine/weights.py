@@ -16,6 +16,7 @@ from workers.models.vocab import Vocab
 log = structlog.get_logger()
 
 ERROR = 4  # ggml's log level
+NO_POOLING = str(llama_cpp.LLAMA_POOLING_TYPE_NONE)
 OnProgress = Callable[[float], bool]
 
 
@@ -44,11 +45,17 @@ class Weights:
 
     @property
     def generates(self) -> bool:
-        """Whether it is a decoder that can say one token after another."""
+        """Whether it is a decoder that can say one token after another.
+
+        To the library BERT is a decoder too: that its tokens see those behind them, or that its
+        file was made for pooled vectors, stands only in the header."""
+        architecture = _header(self.pointer, "general.architecture")
         return (
             llama_cpp.llama_model_has_decoder(self.pointer)
             and not llama_cpp.llama_model_has_encoder(self.pointer)
             and not llama_cpp.llama_model_is_diffusion(self.pointer)
+            and _header(self.pointer, f"{architecture}.attention.causal") != "false"
+            and _header(self.pointer, f"{architecture}.pooling_type") in ("", NO_POOLING)
         )
 
 
@@ -78,6 +85,13 @@ def open_weights(
         yield Weights(pointer, path, offloaded=on_gpu)
     finally:
         llama_cpp.llama_model_free(pointer)
+
+
+def _header(pointer: Any, key: str) -> str:
+    """A short value of the file's header as text; empty when it has none."""
+    buffer = ctypes.create_string_buffer(128)
+    length = llama_cpp.llama_model_meta_val_str(pointer, key.encode(), buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace") if length > 0 else ""
 
 
 def _progress(heard: OnProgress | None) -> Any:
