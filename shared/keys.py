@@ -45,6 +45,11 @@ def wake(model: str) -> str:
     return f"caravan:wake:{{{model}}}"
 
 
+def woken(channel: bytes) -> str:
+    """The model of a wake channel."""
+    return channel.decode().removeprefix("caravan:wake:{").removesuffix("}")
+
+
 def adopt(model: str) -> str:
     """The worker that is loading this model for its waiting jobs. ADOPT_TTL_S."""
     return f"caravan:{{{model}}}:adopt"

@@ -11,6 +11,7 @@ import structlog
 from shared import codec, keys
 from shared.control import Cancel, Configured, Delete, Drain, Unload
 from workers.claim import LeasedWorker
+from workers.placing import Placer
 
 log = structlog.get_logger()
 
@@ -32,17 +33,28 @@ async def drain(worker: LeasedWorker, *, timeout_s: float) -> None:
         await asyncio.wait(left, timeout=HAND_BACK_S)
 
 
-def hear(worker: LeasedWorker, channel: bytes, message: bytes) -> None:
+def hear(
+    worker: LeasedWorker, channel: bytes, message: bytes, *, placer: Placer | None = None
+) -> None:
     """A wake-up, or an order."""
     if channel != keys.CONTROL.encode():
-        worker.wake()
+        _wake(worker, keys.woken(channel), placer)
         return
     match codec.decode_control(message):
         case Cancel(job=job):
             for served in worker.served.values():
                 if run := served.run_of(job):
                     served.stop(run.key)
-        case Drain(worker=name) if name == worker.worker:
-            os.kill(os.getpid(), signal.SIGTERM)
-        case Drain() | Unload() | Delete() | Configured():
-            return  # not for a worker with a fixed model
+        case Drain(worker=name):
+            if name == worker.worker:
+                os.kill(os.getpid(), signal.SIGTERM)
+        case Unload() | Delete() | Configured() as order:
+            if placer is not None:
+                placer.obey(order)
+
+
+def _wake(worker: LeasedWorker, model: str, placer: Placer | None) -> None:
+    if model in worker.served:
+        worker.wake(model)
+    elif placer is not None:
+        placer.woken(model)

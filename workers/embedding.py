@@ -36,6 +36,11 @@ class Embeddings:
         self._context: VectorContext | None = None
         self._embedder: Embedder | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its context takes memory."""
+        return self._context is not None
+
     async def vectors(self, request: Embed, *, on_stop: _OnStop) -> tuple[Vectors, int] | None:
         """The embeddings and how many tokens they took; None if it was stopped. Raises
         RequestError for what does not fit."""

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from shared import presence
 from shared.presence import LoadedModel, WorkerCard
+from workers.held import line
 from workers.served import Served
 
 log = structlog.get_logger()
@@ -23,30 +24,16 @@ QUICK_S = 0.2
 HUNG = 70  # exit status of a worker whose engine hangs or died
 
 
-def loaded(served: Served, tokens_per_s: float) -> LoadedModel:
-    """One model's line on the card."""
-    stats = served.metrics.stats
-    return LoadedModel(
-        model=served.ref,
-        context=served.context,
-        slots=served.slots,
-        slots_busy=stats.running,
-        cells_used=stats.cells_used,
-        waiting=stats.waiting,
-        tokens_per_s=round(tokens_per_s, 1),
-        jobs_per_s=served.metrics.jobs_per_s,
-        bytes=served.bytes,
-        last_used_ms=served.last_used_ms,
-    )
-
-
 class Heartbeat:
-    """Writes the card every second, sooner when the number of busy slots changed to or from 0."""
+    """Writes the card every second, sooner when the number of busy slots changed to or from 0.
+
+    `card` makes it of the models that are here; `served` are those, refusals among them.
+    """
 
     def __init__(
         self,
         redis: Redis,
-        card: WorkerCard,
+        card: Callable[[Iterable[LoadedModel]], WorkerCard],
         *,
         served: Callable[[], Iterable[Served]],
         metrics: Callable[[], bytes],
@@ -76,12 +63,13 @@ class Heartbeat:
 
     async def beat(self) -> None:
         """Write the card now."""
-        models = tuple(loaded(one, self._rate(one)) for one in self._served())
+        models = [
+            line(one, tokens_per_s=self._rate(one)) for one in self._served() if not one.refusal
+        ]
         store, store_bytes = self._store()
         card = replace(
-            self._card,
+            self._card(models),
             draining=self._draining(),
-            models=models,
             store=store,
             store_bytes=store_bytes,
         )

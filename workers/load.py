@@ -1,4 +1,6 @@
-"""Loads the model a worker was given: file, weights, engine, text side, catalog entry."""
+"""Loads one model: files, weights, engine, text side, catalog entry. All that blocks is done in
+threads, so that others go on speaking; whoever asked for it has no part in it.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +9,24 @@ import os
 import platform
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import llama_cpp
+import msgspec
 import structlog
+from msgspec.structs import replace
+from redis.asyncio import Redis
 
 from shared import presence
+from shared.model_config import ModelConfig, applied
 from shared.presence import WorkerCard
 from shared.queue import Queue
-from shared.requests import Generate, Prompt, Tokenize
 from shared.settings import Settings
-from workers import local
+from workers import local, memory
 from workers.embedding import Embeddings
 from workers.engine.doors import (
     End,
@@ -32,72 +38,159 @@ from workers.engine.doors import (
 )
 from workers.engine.engine import Engine
 from workers.engine.runner import LlamaRunner
-from workers.engine.weights import Weights, open_weights
-from workers.metrics import ModelMetrics, WorkerMetrics
-from workers.models import gguf
+from workers.engine.weights import OnProgress, Weights, open_weights
+from workers.metrics import WorkerMetrics
 from workers.models.gguf import ModelFacts
 from workers.prompt.model_text import ModelText
-from workers.prompt.plan import Prepared, prepare
-from workers.served import Served
+from workers.served import Served, Tenure
+from workers.text_side import Text
 
 log = structlog.get_logger()
-
-NO_LIMIT = 1 << 30
-LEAST_BATCH_ROWS = 512
 
 Put = Callable[[StepReport], None]
 
 
+class InThread(Protocol):
+    """Runs what blocks in a thread of its own: `await in_thread(function, *arguments)`."""
+
+    def __call__(self, act: Callable[..., Any], /, *args: Any) -> Awaitable[Any]: ...
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What to load and how: `facts` of the file at `path`, `settings` with the model's
+    configuration laid over them, the memory it should take. `announce`: the catalog learns of it
+    from here, not from a store."""
+
+    ref: str
+    path: Path
+    facts: ModelFacts
+    config: ModelConfig
+    settings: Settings
+    need: memory.Need
+    announce: bool = False
+
+
+def order(
+    ref: str,
+    path: Path,
+    facts: ModelFacts,
+    config: ModelConfig,
+    settings: Settings,
+    *,
+    packaged_context: int = 0,
+    size_bytes: int = 0,
+    announce: bool = False,
+) -> Order:
+    """Of what is known. A packaged context counts where neither the model's configuration nor the
+    worker says another; `size_bytes` where the weights are in several files."""
+    mine = applied(config, settings)
+    if not mine.context and config.context_size is None and packaged_context > 0:
+        mine = replace(mine, context=packaged_context)
+    need = memory.need(facts, mine, cache_type=config.cache_type or "f16", size_bytes=size_bytes)
+    return Order(
+        ref=ref, path=path, facts=facts, config=config, settings=mine, need=need, announce=announce
+    )
+
+
 @asynccontextmanager
-async def load(settings: Settings, queue: Queue, metrics: WorkerMetrics) -> AsyncIterator[Served]:
-    """The model of `settings.model`, loaded and announced. Raises BadSetting, BadModelFile,
-    BadModel for what cannot be served; the engine ends with the block."""
-    started_s = time.monotonic()
-    ref, path = local.resolve(settings)
-    facts = await asyncio.to_thread(gguf.read, path)
-    async with AsyncExitStack() as stack:
-        weights = await asyncio.to_thread(
-            stack.enter_context, open_weights(path, gpu_layers=settings.gpu_layers)
-        )
-        served = await _serve(settings, queue, metrics.of(ref), ref, facts, weights, stack)
-        await _announce(queue, served, facts, path)
-        seconds = round(time.monotonic() - started_s, 2)
-        log.info("model.loaded", model=ref, seconds=seconds, context=served.context)
-        yield served
+async def load(
+    order: Order,
+    tenure: Tenure,
+    *,
+    queue: Queue,
+    metrics: WorkerMetrics,
+    in_thread: InThread,
+    on_progress: OnProgress,
+) -> AsyncIterator[Served]:
+    """The model, loaded; freed with the block. Raises BadModel, EngineError."""
+    before_bytes = memory.resident_bytes()
+    with ExitStack() as opened:
+        try:
+            weights, runner = await in_thread(_open, order, opened, on_progress)
+            served = _serve(order, tenure, queue, metrics, weights, runner)
+            opened.callback(served.engine.close)
+            opened.callback(_close, served.embeddings)
+            if order.announce:
+                await announce(queue.redis, order, context=served.context)
+            tenure.ready_s = tenure.used_s = time.monotonic()
+            _report(order, served, grown_bytes=memory.resident_bytes() - before_bytes)
+            yield served
+        finally:
+            await in_thread(opened.close)
 
 
-class Text:
-    """The served.TextSide of one loaded model."""
+def _open(
+    order: Order, opened: ExitStack, on_progress: OnProgress
+) -> tuple[Weights, LlamaRunner | None]:
+    settings = order.settings
+    weights = opened.enter_context(
+        open_weights(order.path, gpu_layers=settings.gpu_layers, on_progress=on_progress)
+    )
+    if not weights.generates:
+        return weights, None
+    return weights, opened.enter_context(_runner(order, weights))
 
-    def __init__(self, model: ModelText, *, context: int) -> None:
-        self._model = model
-        self._context = context
 
-    def prepare(self, request: Generate, *, enqueued_s: float) -> Prepared:
-        """See workers/prompt/plan.py."""
-        return prepare(request, self._model, now_s=enqueued_s, context=self._context)
+def _runner(order: Order, weights: Weights) -> AbstractContextManager[LlamaRunner]:
+    settings = order.settings
+    return LlamaRunner.share(
+        weights,
+        slots=settings.slots,
+        cells=settings.cells,
+        context=settings.context,
+        threads=settings.threads,
+        exact=settings.exact,
+        batch_rows=memory.batch_rows(settings),
+        cache_type=order.config.cache_type or "f16",
+    )
 
-    def tokenize(self, request: Tokenize, *, enqueued_s: float) -> tuple[int, ...]:
-        """Token ids of a text or a rendered conversation, however long."""
-        if isinstance(request.input, Prompt):
-            return self._raw_tokens(request, request.input)
-        chat = Generate(id=request.id, model=request.model, input=request.input)
-        return prepare(chat, self._model, now_s=enqueued_s, context=NO_LIMIT).prompt
 
-    def _raw_tokens(self, request: Tokenize, prompt: Prompt) -> tuple[int, ...]:
-        if prompt.tokens is not None:
-            return prompt.tokens
-        special, parse = request.add_special, request.parse_special
-        text = prompt.text or ""
-        return self._model.vocab.tokenize(text, add_special=special, parse_special=parse)
+def _serve(
+    order: Order,
+    tenure: Tenure,
+    queue: Queue,
+    metrics: WorkerMetrics,
+    weights: Weights,
+    runner: LlamaRunner | None,
+) -> Served:
+    context, slots, open_engine = weights.trained_context, order.settings.slots, _no_engine
+    if runner is not None:
+        context, slots = runner.context_length, runner.slots
+        open_engine = partial(_engine, order.settings, runner, asyncio.get_running_loop())
+    return Served(
+        order.ref,
+        Text(ModelText(weights.vocab, order.facts), context=context),
+        queue=queue,
+        settings=order.settings,
+        context=context,
+        slots=slots,
+        bytes=order.need.total,
+        vector_bytes=order.need.vectors,
+        metrics=metrics.of(order.ref),
+        embeddings=Embeddings(weights, weights.vocab, threads=order.settings.threads),
+        generates=weights.generates,
+        tenure=tenure,
+        open_engine=open_engine,
+    )
 
-    def detokenize(self, tokens: tuple[int, ...]) -> str:
-        """The text of token ids; bytes that are no UTF-8 become U+FFFD."""
-        return self._model.vocab.detokenize(tokens).decode("utf-8", "replace")
 
-    def piece(self, token: int) -> bytes:
-        """One token's bytes."""
-        return self._model.vocab.piece(token)
+def _close(embeddings: Embeddings | None) -> None:
+    if embeddings is not None:
+        embeddings.close()
+
+
+def _report(order: Order, served: Served, *, grown_bytes: int) -> None:
+    """Foretold and measured: what was not touched yet is not resident, so less is no surprise."""
+    log.info(
+        "model.loaded",
+        model=order.ref,
+        seconds=round(served.tenure.load_s, 2),
+        context=served.context,
+        needed_mib=order.need.total >> 20,
+        grown_mib=grown_bytes >> 20,
+    )
+    if not memory.uses_gpu(order.settings) and grown_bytes > order.need.total:
+        log.warning("model.larger_than_foretold", model=order.ref)
 
 
 def machine(worker: str) -> WorkerCard:
@@ -116,51 +209,6 @@ def device() -> str:
     if llama_cpp.llama_supports_gpu_offload():
         return "gpu"
     return f"cpu ({platform.machine()})"
-
-
-async def _serve(
-    settings: Settings,
-    queue: Queue,
-    metrics: ModelMetrics,
-    ref: str,
-    facts: ModelFacts,
-    weights: Weights,
-    stack: AsyncExitStack,
-) -> Served:
-    embeddings = Embeddings(weights, weights.vocab, threads=settings.threads)
-    stack.push_async_callback(asyncio.to_thread, embeddings.close)
-    context, slots, open_engine = weights.trained_context, settings.slots, _no_engine
-    if weights.generates:
-        runner = await asyncio.to_thread(stack.enter_context, _runner(settings, weights))
-        context, slots = runner.context_length, runner.slots
-        open_engine = partial(_engine, settings, runner, asyncio.get_running_loop())
-    served = Served(
-        ref,
-        Text(ModelText(weights.vocab, facts), context=context),
-        queue=queue,
-        settings=settings,
-        context=context,
-        slots=slots,
-        bytes=facts.size_bytes,
-        metrics=metrics,
-        embeddings=embeddings,
-        generates=weights.generates,
-        open_engine=open_engine,
-    )
-    stack.push_async_callback(asyncio.to_thread, served.engine.close)
-    return served
-
-
-def _runner(settings: Settings, weights: Weights) -> AbstractContextManager[LlamaRunner]:
-    return LlamaRunner.share(
-        weights,
-        slots=settings.slots,
-        cells=settings.cells,
-        context=settings.context,
-        threads=settings.threads,
-        exact=settings.exact,
-        batch_rows=max(LEAST_BATCH_ROWS, settings.prefill_budget + settings.slots),
-    )
 
 
 def _engine(
@@ -206,11 +254,9 @@ def _post(loop: asyncio.AbstractEventLoop, put: Put, report: StepReport) -> None
         loop.call_soon_threadsafe(put, report)
 
 
-async def _announce(queue: Queue, served: Served, facts: ModelFacts, path: Path) -> None:
-    """Put the model into the catalog: from now on it may be asked for."""
-    digest = await asyncio.to_thread(local.digest, path)
-    modified_s = int((await asyncio.to_thread(path.stat)).st_mtime)
-    card = local.card(
-        served.ref, facts, context=served.context, digest=digest, modified_s=modified_s
-    )
-    await presence.add_model(queue.redis, card)
+async def announce(redis: Redis, order: Order, *, context: int) -> None:
+    """Put the model of a plain file into the catalog: from now on it may be asked for."""
+    digest = await asyncio.to_thread(local.digest, order.path)
+    modified_s = int((await asyncio.to_thread(order.path.stat)).st_mtime)
+    card = local.card(order.ref, order.facts, context=context, digest=digest, modified_s=modified_s)
+    await presence.add_model(redis, card)

@@ -19,13 +19,10 @@ from shared import bus, keys, presence
 from shared.connection import open_redis
 from shared.queue import Queue
 from shared.settings import BadSetting, Settings
-from workers import jobs
-from workers.claim import LeasedWorker
 from workers.control import drain, hear
-from workers.heartbeat import Heartbeat, watch_steps
-from workers.load import load, machine
+from workers.heartbeat import watch_steps
+from workers.house import House
 from workers.metrics import WorkerMetrics
-from workers.served import Served
 from workers.store_jobs import Keeper, open_keeper
 
 log = structlog.get_logger()
@@ -35,16 +32,15 @@ async def main(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain. Raises BadSetting for what cannot start."""
     if not settings.redis_url:
         raise BadSetting("CARAVAN_REDIS_URL is empty: say which Redis, or use `caravan serve`")
+    if not settings.models and not settings.pool:
+        raise BadSetting("CARAVAN_MODEL is empty: name a model, or set CARAVAN_POOL=true")
     redis = open_redis(settings.redis_url)
     queue = Queue(redis, lease_ms=settings.lease_ms, max_attempts=settings.max_attempts)
     metrics = WorkerMetrics(f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}")
     stopping = _on_signals()
     try:
-        async with (
-            load(settings, queue, metrics) as served,
-            open_keeper(settings, redis, queue, metrics.worker) as keeper,
-        ):
-            await serve(settings, redis, queue, metrics, {served.ref: served}, keeper, stopping)
+        async with open_keeper(settings, redis, queue, metrics.worker) as keeper:
+            await serve(settings, redis, queue, metrics, keeper, stopping)
     finally:
         await redis.aclose()
 
@@ -54,51 +50,40 @@ async def serve(
     redis: ArqRedis,
     queue: Queue,
     metrics: WorkerMetrics,
-    served: dict[str, Served],
     keeper: Keeper,
     stopping: asyncio.Event,
 ) -> None:
-    """Claim and run jobs of `served` until `stopping`, then finish or hand back what runs."""
-    worker = LeasedWorker(
+    """Load, claim and run jobs until `stopping`, then finish or hand back what runs."""
+    house = House(settings, redis, queue, metrics, keeper)
+    worker, placer, residents = house.worker, house.placer, house.residents
+    own = [] if settings.pool else [keys.wake(ref) for ref in placer.fixed]
+    listening = bus.listen(
         redis,
-        queue,
-        worker=metrics.worker,
-        served=served,
-        run=jobs.run,
-        abandon=jobs.abandon,
-        tick_s=settings.safety_tick_s,
-    )
-    heartbeat = Heartbeat(
-        redis,
-        machine(metrics.worker),
-        served=served.values,
-        metrics=metrics.text,
-        draining=lambda: not worker.claiming,
-        store=lambda: keeper.store,
+        [keys.CONTROL, *own],
+        patterns=[keys.WAKES] if settings.pool else [],
+        on_message=partial(hear, worker, placer=placer),
+        on_open=house.opened,
     )
     async with _tasks(
-        *(one.publisher.run() for one in served.values()),
-        bus.listen(
-            redis,
-            [keys.CONTROL, *(keys.wake(ref) for ref in served)],
-            on_message=partial(hear, worker),
-            on_open=partial(_opened, worker),
-        ),
-        watch_steps(served.values, timeout_s=settings.step_timeout_s),
-        heartbeat.run(),
+        listening,
+        watch_steps(residents.served.values, timeout_s=settings.step_timeout_s),
+        house.heartbeat.run(),
         worker.main(),
+        placer.run(),
+        residents.failed(),
+        house.arrivals.failed(),
         keeper.run(),
     ) as tasks:
-        log.info("worker.ready", worker=metrics.worker, models=list(served))
-        await _first(stopping.wait(), *tasks)
-        timeout_s = settings.drain_timeout_s
-        await asyncio.gather(drain(worker, timeout_s=timeout_s), keeper.drain(timeout_s=timeout_s))
+        log.info("worker.ready", worker=metrics.worker, models=sorted(placer.fixed))
+        try:
+            await _first(stopping.wait(), *tasks)
+            timeout_s = settings.drain_timeout_s
+            await asyncio.gather(
+                drain(worker, timeout_s=timeout_s), keeper.drain(timeout_s=timeout_s)
+            )
+        finally:
+            await residents.close()
     await presence.leave(redis, metrics.worker)
-
-
-async def _opened(worker: LeasedWorker) -> None:
-    """The subscription is open, perhaps after a pause: whatever was published meanwhile is lost."""
-    worker.wake()
 
 
 def _on_signals() -> asyncio.Event:

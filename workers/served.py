@@ -93,6 +93,7 @@ class Served:
         context: int,
         slots: int,
         bytes: int,
+        vector_bytes: int = 0,
         metrics: ModelMetrics,
         embeddings: Embeddings | None = None,
         generates: bool = True,
@@ -106,6 +107,7 @@ class Served:
         self.context = context
         self.slots = slots
         self.bytes = bytes
+        self.vector_bytes = vector_bytes
         self.metrics = metrics
         self.embeddings = embeddings
         self.generates = generates
@@ -134,6 +136,12 @@ class Served:
     def settled(self) -> bool:
         """Whether nothing runs, and nothing is about to."""
         return not self.publisher.runs and not self.claims
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes now: embeddings of a model that generates have a context of their own."""
+        opened = self.embeddings is not None and self.embeddings.is_open
+        return self.bytes + (self.vector_bytes if opened else 0)
 
     def used(self, request: Request) -> None:
         """A job of this model is about to run; it may say how long the model is to stay."""
