@@ -5,13 +5,14 @@
 #   make run ARGS="--port 8000"        CMAKE_ARGS=-DGGML_CUDA=on make run
 
 VENV := .venv
+CLIENTS := .venv-clients
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install -q --disable-pip-version-check
 CODE := shared api workers cli
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run install fmt check test bench lock clean model dev test-tools
+.PHONY: help run install fmt check test test-clients test-schema bench lock clean model dev test-tools
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,12 @@ check: dev  ## format, lint, types, import arrows, file and function lengths
 test: dev install test-tools  ## every test, with a real Redis, a real model and the official SDKs
 	$(VENV)/bin/pytest $(ARGS)
 
+test-schema: dev  ## thousands of requests made from the OpenAPI document; minutes
+	SCHEMA_EXAMPLES=10 $(VENV)/bin/pytest --timeout=600 tests/api/test_schema_cases.py $(ARGS)
+
+test-clients: dev install test-tools $(CLIENTS)/.packages tests/clients/vercel/node_modules/.stamp  ## whole clients from the registries against a running server (needs node)
+	$(VENV)/bin/pytest -m clients tests/clients $(ARGS)
+
 bench: install  ## measure the whole path against the bare engine, in one run
 	@$(PY) -m bench $(ARGS)
 
@@ -41,8 +48,18 @@ fmt: dev $(VENV)/.caravan  ## format the code, mend what the linter can, refresh
 lock: $(VENV)/.created  ## pin every dependency again, with hashes
 	@sh deploy/lock.sh $(PY)
 
+$(CLIENTS)/.packages: requirements-clients.lock | $(VENV)/.created
+	@sh deploy/make_venv.sh $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install -q --disable-pip-version-check \
+		--require-hashes -r requirements-clients.lock
+	@touch $@
+
+tests/clients/vercel/node_modules/.stamp: tests/clients/vercel/package-lock.json
+	@cd tests/clients/vercel && npm ci --no-audit --no-fund --silent
+	@touch $@
+
 clean:  ## remove the environment and every cache in this folder; models and data stay
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(CLIENTS) tests/clients/vercel/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 dev: $(VENV)/.dev-packages $(VENV)/.llama

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 from litestar import Litestar, Request
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, ScalarRenderPlugin
 from litestar.routes import HTTPRoute
@@ -41,12 +42,13 @@ STATUSES = {
 
 class Described(msgspec.Struct, frozen=True, kw_only=True):
     """A handler's body and query, its answer's forms, the media type it may send as text instead,
-    whether it waits for a worker, and what else it may answer, by status."""
+    that of a file it takes, whether it waits for a worker, what else it answers, by status."""
 
     takes: Any = None
     query: Any = None
     gives: tuple[Any, ...] = ()
     streams: str | None = None
+    uploads: str | None = None
     runs: bool = False
     also: dict[int, Any] = {}
 
@@ -56,6 +58,7 @@ def described(
     takes: Any = None,
     query: Any = None,
     streams: str | None = None,
+    uploads: str | None = None,
     runs: bool | None = None,
     also: dict[int, Any] | None = None,
 ) -> dict[str, Any]:
@@ -66,6 +69,7 @@ def described(
         query=query,
         gives=gives,
         streams=streams,
+        uploads=uploads,
         runs=takes is not None if runs is None else runs,
         also=also or {},
     )
@@ -96,18 +100,18 @@ def complete(app: Litestar, schema: dict[str, Any]) -> dict[str, Any]:
     """The document with every described body, answer and error in it."""
     schema = copy.deepcopy(schema)
     operations = list(_operations(app, schema))
-    types = list(dict.fromkeys(one for _, opt in operations for one in _named(opt)))
+    types = list(dict.fromkeys(one for _, handler in operations for one in _named(handler.opt)))
     refs, components = msgspec.json.schema_components(types, ref_template=REF)
     known = dict(zip(types, refs, strict=True))
-    for operation, opt in operations:
-        _describe(operation, opt, known)
+    for operation, handler in operations:
+        _describe(operation, handler, known)
     schema.setdefault("components", {}).setdefault("schemas", {}).update(components)
     return schema
 
 
 def _operations(
     app: Litestar, schema: dict[str, Any]
-) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+) -> Iterator[tuple[dict[str, Any], HTTPRouteHandler]]:
     for route in app.routes:
         item = schema["paths"].get(route.path_format or "/")
         if item is None or not isinstance(route, HTTPRoute):
@@ -115,7 +119,7 @@ def _operations(
         for handler in route.route_handlers:
             for method in handler.http_methods:
                 if (operation := item.get(method.lower())) and DESCRIBED in handler.opt:
-                    yield operation, handler.opt
+                    yield operation, handler
 
 
 def _named(opt: dict[str, Any]) -> Iterator[Any]:
@@ -124,36 +128,43 @@ def _named(opt: dict[str, Any]) -> Iterator[Any]:
     yield from (one for one in every if one is not None)
 
 
-def _describe(operation: dict[str, Any], opt: dict[str, Any], known: dict[Any, Any]) -> None:
-    told: Described = opt[DESCRIBED]
+def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, known: dict[Any, Any]) -> None:
+    told: Described = handler.opt[DESCRIBED]
     if told.takes is not None:
         operation["requestBody"] = {"required": True, "content": _content([known[told.takes]])}
+    if told.uploads is not None:
+        operation["requestBody"] = {"required": True, "content": {told.uploads: {}}}
     if told.query is not None:
         operation["parameters"] = [*operation.get("parameters", []), *_parameters(told.query)]
-    operation["responses"] = dict(sorted(_responses(told, opt, known).items()))
+    operation["responses"] = dict(sorted(_responses(told, handler, known).items()))
 
 
-def _responses(told: Described, opt: dict[str, Any], known: dict[Any, Any]) -> dict[str, Any]:
+def _responses(told: Described, handler: HTTPRouteHandler, known: dict[Any, Any]) -> dict[str, Any]:
     """Every status that can be sent, by its three digits."""
-    shape = _content([known[opt[ERRORS]]]) if opt.get(ERRORS) else {}
-    found = {str(status): _response(why, shape) for status, why in _failures(told, opt).items()}
-    if told.gives or told.streams:
-        content = _content([known[one] for one in told.gives]) if told.gives else {}
-        if told.streams:
-            content[told.streams] = {"schema": {"type": "string"}}
-        found["200"] = _response("The answer", content)
+    errors = handler.opt.get(ERRORS)
+    shape = _content([known[errors]]) if errors else {}
+    failures = _failures(told, handler.opt)
+    found = {str(status): _response(why, shape) for status, why in failures.items()}
+    if handler.status_code < 400:
+        found[str(handler.status_code)] = _response("The answer", _answer(told, known))
     for status, kind in told.also.items():
-        shapes = [
-            known[one] for one in (kind, opt.get(ERRORS) if str(status) in found else None) if one
-        ]
-        why = found.get(str(status), {}).get("description", HTTPStatus(status).phrase)
+        kinds = [kind, errors] if status in failures else [kind]
+        shapes = [known[one] for one in kinds if one is not None]
+        why = failures.get(status, HTTPStatus(status).phrase)
         found[str(status)] = _response(why, _content(shapes) if shapes else {})
     return found
 
 
+def _answer(told: Described, known: dict[Any, Any]) -> dict[str, Any]:
+    content = _content([known[one] for one in told.gives]) if told.gives else {}
+    if told.streams:
+        content[told.streams] = {"schema": {"type": "string"}}
+    return content
+
+
 def _failures(told: Described, opt: dict[str, Any]) -> dict[int, str]:
     return {
-        **(BODY_STATUSES if told.takes is not None else {}),
+        **(BODY_STATUSES if told.takes is not None or told.uploads else {}),
         **(QUERY_STATUSES if told.query is not None else {}),
         **(JOB_STATUSES | opt.get(JOB_ERRORS, {}) if told.runs else {}),
         **(STATUSES if opt.get(ERRORS) else {}),

@@ -1,6 +1,6 @@
 """`make bench`: measure, side by side in one run, and print ratios.
 
-python -m bench [NAME ...]     NAME: path
+python -m bench [NAME ...]     NAME: path leave relay
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import sys
 
 from rich.console import Console
 
-from bench import path
+from bench import leave, path, relay
 
-BENCHES = {"path": path.run}
+BENCHES = {"path": path.run, "leave": leave.run, "relay": relay.run}
 
 
 def main() -> None:

@@ -15,3 +15,7 @@ pin() {
 
 pin requirements.lock --extra dev
 pin requirements-run.lock --constraint requirements.lock
+
+# The clients of `make test-clients`, in an environment of their own.
+"$uv" pip compile --universal --python-version 3.11 --generate-hashes -q \
+    --custom-compile-command "make lock" tests/clients/requirements.in -o requirements-clients.lock

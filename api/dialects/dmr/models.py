@@ -118,7 +118,12 @@ async def export(service: Service, name: str) -> Response[Any]:
     return Stream(tar, media_type=TAR, headers=heading)
 
 
-@post("/load", status_code=200, request_max_body_size=None)
+@post(
+    "/load",
+    status_code=200,
+    request_max_body_size=None,
+    opt=described(streams=answers.TEXT, uploads=TAR, runs=True, also=GOES_WRONG),
+)
 async def load(request: HTTPRequest) -> Response[bytes]:
     """Store the model in a tar, untagged; the header `x-caravan-model` says its ID."""
     service = service_of(request)
@@ -130,7 +135,7 @@ async def load(request: HTTPRequest) -> Response[bytes]:
     return Response(_encode(line) + b"\n", media_type=answers.TEXT)
 
 
-@delete("/purge", status_code=200)
+@delete("/purge", status_code=200, opt=described(runs=True))
 async def purge(request: HTTPRequest) -> Response[bytes]:
     """Empty every store."""
     service = service_of(request)

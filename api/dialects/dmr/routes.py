@@ -12,6 +12,7 @@ from api.dialects.dmr.engines import HANDLERS, configure, not_here
 from api.dialects.openai.errors import ErrorAnswer, respond
 from api.dialects.openai.routes import known_backend
 from api.faults import HTTPRequest
+from api.openapi import described
 
 RUNNING = "Docker Model Runner is running"
 RUNNING_FOR_OLLAMA = "Ollama is running"
@@ -44,7 +45,7 @@ def show_version() -> Version:
     return Version(version())
 
 
-@get("/logs", status_code=501, sync_to_thread=False)
+@get("/logs", status_code=501, sync_to_thread=False, opt=described(also={501: ErrorAnswer}))
 def logs() -> Response[bytes]:
     """Would show the logs."""
     return not_here("logs go where the operator sends them; they are not kept here")

@@ -132,7 +132,12 @@ async def has_blob(request: HTTPRequest, digest: FromPath[str]) -> Response[byte
     return Response(b"", media_type=JSON)
 
 
-@post("/blobs/{digest:str}", status_code=201, request_max_body_size=None)
+@post(
+    "/blobs/{digest:str}",
+    status_code=201,
+    request_max_body_size=None,
+    opt=described(uploads="application/octet-stream", runs=True, also=ALSO),
+)
 async def put_blob(request: HTTPRequest, digest: FromPath[str]) -> Response[bytes]:
     """Keep a file of a model to come."""
     service = service_of(request)
