@@ -134,13 +134,14 @@ def _needed(found: Sequence[Held], *, spare: int) -> list[Held]:
 
 
 def _turn_over(one: Held, want: Wanted, *, now_s: float) -> bool:
-    """Whether a model with work has served all that came before what the other waits for; and it
-    was here for as long as its loading took, if it would only come back."""
+    """Whether a model with work has served all that waited when it came, and all that came before
+    what the other waits for; and it was here for as long as its loading took."""
     if not one.ready or one.pinned or one.leaving or one.idle:
         return False
     if not one.waiting:
         return True
-    return one.waiting_since_s > want.since_s and now_s - one.ready_s >= one.load_s
+    batch_s = max(one.ready_s, want.since_s)
+    return one.waiting_since_s > batch_s and now_s - one.ready_s >= one.load_s
 
 
 # -- which worker ----------------------------------------------------------------------------------
