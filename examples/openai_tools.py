@@ -18,14 +18,14 @@ answer = client.chat.completions.create(
                 "name": "weather",
                 "parameters": {
                     "type": "object",
-                    "properties": {"city": {"type": "string"}},
+                    "properties": {"city": {"type": "string", "maxLength": 40}},
                     "required": ["city"],
                 },
             },
         }
     ],
     tool_choice="required",
-    max_tokens=100,
+    temperature=0,
 )
 for call in answer.choices[0].message.tool_calls or []:
     print(call.function.name, json.loads(call.function.arguments))
