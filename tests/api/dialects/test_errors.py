@@ -22,6 +22,8 @@ CASES: list[tuple[CaravanError, int, str, int]] = [
     (errors.TooLarge("m"), 413, "request_too_large", 413),
     (errors.QueueFull("m", retry_after_s=2.2), 429, "rate_limit_error", 429),
     (errors.WorkerCrashed("m"), 500, "api_error", 500),
+    (errors.CannotLoad("m"), 500, "api_error", 500),
+    (errors.ModelTooBig.of("m", needed_bytes=2, most_bytes=1), 500, "api_error", 500),
     (errors.Internal(), 500, "api_error", 500),
     (errors.QueueDown(), 503, "api_error", 503),
     (errors.Unavailable("m"), 529, "overloaded_error", 503),
