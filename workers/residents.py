@@ -116,8 +116,10 @@ class Residents:
 
     def retire(self, ref: str) -> None:
         """Let a model end what runs, and claim no more."""
-        log.info("model.retires", model=ref)
-        self.served[ref].tenure.leaving = True
+        served = self.served[ref]
+        served.tenure.leaving = True
+        if not served.settled:
+            log.info("model.retires", model=ref, running=len(served.publisher.runs))
 
     async def failed(self) -> None:
         """Never returns; raises what should not have happened."""
