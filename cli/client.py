@@ -63,11 +63,12 @@ def connect(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         base_url=url,
         timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-        trust_env=not _is_loopback(httpx.URL(url).host),
+        trust_env=not is_loopback(httpx.URL(url).host),
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

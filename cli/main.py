@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from cli import flags
+from cli import flags, models
 from cli.problems import Problem
 from cli.variables import table
 from shared import settings as variables
@@ -126,6 +126,9 @@ def chat(
     import readline  # noqa: F401  (input() gets history and editing from it)
 
     terminal.talk(conversation, ask=lambda: input("> "), console=console)
+
+
+models.register(app)
 
 
 @app.command()

@@ -1,0 +1,109 @@
+"""Models and transfers as the terminal shows them: tables, and bars with speed and time left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from cli.model_client import Line
+
+PIECE_BYTES = 1 << 20
+
+
+def short(name: str) -> str:
+    """A ref as people write it: `ai/smollm2:latest` is `smollm2`."""
+    return name.removeprefix("docker.io/").removeprefix("ai/").removesuffix(":latest")
+
+
+def listed(models: list[dict[str, Any]]) -> Table:
+    """Of `caravan models ls`."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("model", "parameters", "quantization", "architecture", "id", "size"):
+        table.add_column(heading, no_wrap=heading == "id")
+    for model in models:
+        config = model.get("config") or {}
+        facts = [config.get(key, "") for key in ("parameters", "quantization", "architecture")]
+        names = ", ".join(short(tag) for tag in model.get("tags", ())) or "-"
+        table.add_row(
+            names, *facts, model["id"].removeprefix("sha256:")[:12], config.get("size", "")
+        )
+    return table
+
+
+def running(runners: list[dict[str, Any]]) -> Table:
+    """Of `caravan ps`."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("model", "backend", "mode", "state", "last used", "keep alive"):
+        table.add_column(heading)
+    for one in runners:
+        state = "loading" if one.get("loading") else "busy" if one.get("in_use") else "idle"
+        used = one["last_used"] if state == "idle" and one["last_used"][:4] != "0001" else ""
+        keep = one.get("keep_alive", "")
+        table.add_row(short(one["model_name"]), one["backend_name"], one["mode"], state, used, keep)
+    return table
+
+
+def size(count: int) -> str:
+    """Bytes, in units of 1000."""
+    for unit, limit in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= limit:
+            return f"{count / limit:.2f} {unit}"
+    return f"{count} B"
+
+
+class Bars:
+    """A bar a layer."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, line: Line) -> None:
+        """Take in a line of progress."""
+        layer = line.layer
+        if layer is None:
+            return
+        name = layer.id.removeprefix("sha256:")[:12] or line.mode
+        if layer.id not in self._tasks:
+            self._tasks[layer.id] = self._progress.add_task(name, total=layer.size or None)
+        task = self._tasks[layer.id]
+        self._progress.update(task, completed=layer.current, total=layer.size or None)
+
+
+@contextmanager
+def bars(console: Console) -> Iterator[Progress]:
+    """Bars with bytes, speed and time left; nothing but the end where nobody watches."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as progress:
+        yield progress
+
+
+def pieces(path: Path, progress: Progress) -> Iterator[bytes]:
+    """A file's bytes, with a bar for what was taken."""
+    task = progress.add_task(path.name, total=path.stat().st_size)
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
+            progress.update(task, advance=len(piece))
