@@ -16,7 +16,7 @@ from shared.requests import Chat, Generate, Sampling, ToolChoice
 from tests.model.asking import WHOLE, Answer, Asking
 
 CALLS = 100 if WHOLE else 12
-MAX_TOKENS = 300
+MAX_TOKENS = 1500  # a list of calls has 16 at most
 
 
 def tool(name: str, description: str, **properties: Any) -> Tool:
