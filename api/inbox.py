@@ -11,7 +11,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 
 import msgspec
 import structlog
@@ -37,6 +36,8 @@ class Mailbox:
         self._number = 1  # the next event needed
         self._frames: deque[Frame] = deque()
         self._reader: asyncio.Future[bool] | None = None  # waits; True: something came
+        self._timer: asyncio.TimerHandle | None = None
+        self._patience_s = 0.0  # until when the reader waits, by the loop's clock
 
     def put(self, frame: Frame) -> None:
         """A frame from the subscription; never blocks, never grows without end."""
@@ -74,16 +75,37 @@ class Mailbox:
         return self._fresh_of(frames)
 
     async def _wait(self, wait_s: float) -> bool:
-        """Whether something came within `wait_s`. By hand: this runs once a frame, and a future
-        with a timer costs half of an Event in asyncio.timeout."""
+        """Whether something came within `wait_s`. By hand: this runs once a frame, and asyncio's
+        timeouts cost more than all the rest of it."""
         loop = asyncio.get_running_loop()
         self._reader = loop.create_future()
-        timer = loop.call_later(wait_s, partial(self._wake, came=False))
+        self._patience_s = loop.time() + wait_s
+        if self._timer is None or self._timer.when() > self._patience_s:
+            self._look_again(loop)
         try:
             return await self._reader
         finally:
-            timer.cancel()
             self._reader = None
+
+    def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One timer for many waits: what comes in time does not touch it."""
+        self.rest()
+        self._timer = loop.call_at(self._patience_s, self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._reader is None:
+            return
+        if loop.time() < self._patience_s:
+            self._look_again(loop)
+        else:
+            self._wake(came=False)
+
+    def rest(self) -> None:
+        """Nobody reads any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _wake(self, *, came: bool) -> None:
         if self._reader is not None and not self._reader.done():
@@ -154,7 +176,8 @@ class Inbox:
 
     def close(self, job: str) -> None:
         """Forget the job; later frames of it are dropped."""
-        self._mailboxes.pop(job, None)
+        if mailbox := self._mailboxes.pop(job, None):
+            mailbox.rest()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -18,14 +18,15 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 from litestar import Response
-from litestar.types import Receive
+from litestar.types import Message, Receive, Send
 from sse_starlette import EventSourceResponse
-from sse_starlette.sse import AppStatus, SendTimeoutError
+from sse_starlette.sse import AppStatus
 
 from api.completed import Completed
 from api.edge import respond_with
 from api.faults import ClientGone, HTTPRequest
 from api.service import Job, Service
+from api.stalls import Stalled, watched
 from shared.errors import error_of
 from shared.events import Event, Failed
 from shared.requests import Request as Asked
@@ -79,11 +80,10 @@ async def sse(
     Raises the CaravanError of a job that is refused or fails at once, ClientGone.
     """
     job, first = await _begin(http, service, asked)
-    body = EventSourceResponse(
+    body = _Sse(
         _body(job, first, renderer, waiting, before_end),
         ping=service.settings.ping_s,
         ping_message_factory=lambda: ping,  # type: ignore[arg-type,return-value]
-        send_timeout=SEND_TIMEOUT_S,
     )
     return Streamed(job, body)
 
@@ -100,11 +100,10 @@ async def ndjson(
     """As `sse`, but lines of JSON, without pings and comments. What does not fail within
     `first_wait_s` of silence can only fail in the stream."""
     job, first = await _begin(http, service, asked, first_wait_s=first_wait_s)
-    body = EventSourceResponse(
+    body = _Sse(
         _body(job, first, renderer, silence),
         media_type=media_type,
         ping=0,
-        send_timeout=SEND_TIMEOUT_S,
     )
     return Streamed(job, body)
 
@@ -113,7 +112,7 @@ def follow(service: Service, chunks: AsyncIterator[bytes]) -> Response[bytes]:
     """A text/event-stream that follows no job: framed chunks, for as long as the client listens."""
     return Streamed(
         None,
-        EventSourceResponse(chunks, ping=service.settings.ping_s, send_timeout=SEND_TIMEOUT_S),
+        _Sse(chunks, ping=service.settings.ping_s),
     )
 
 
@@ -161,6 +160,13 @@ async def until_disconnect(http: HTTPRequest, work: Coroutine[Any, Any, T]) -> T
         await _end(watching)
 
 
+class _Sse(EventSourceResponse):
+    """Without a timer a write: `watched` has one a stream."""
+
+    async def _send_with_timeout(self, send: Send, message: Message) -> None:  # type: ignore[override]
+        await send(message)
+
+
 class Streamed(Response[bytes]):
     """A response whose body follows a job; the job ends with it, sent or not. Or follows none."""
 
@@ -176,8 +182,9 @@ class Streamed(Response[bytes]):
     async def _send(self, scope: Any, receive: Any, send: Any) -> None:
         async with self._job or nullcontext():
             try:
-                await self._body(scope, receive, send)
-            except SendTimeoutError:
+                async with watched(send, limit_s=SEND_TIMEOUT_S) as send_on:
+                    await self._body(scope, receive, send_on)
+            except Stalled:
                 job = self._job.id if self._job else None
                 log.warning("stream.stalled", job=job, limit_s=SEND_TIMEOUT_S)
 

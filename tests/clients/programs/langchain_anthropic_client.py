@@ -1,6 +1,7 @@
 """langchain-anthropic: messages, streams, a tool that must be called, counted tokens."""
 
 import os
+from typing import Literal
 
 from langchain_anthropic import ChatAnthropic
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
@@ -9,12 +10,12 @@ from pydantic import BaseModel, Field
 
 
 @tool
-def weather(city: str) -> str:
+def weather(city: Literal["Oslo", "Bergen"]) -> str:
     """The weather in a city."""
     return f"sunny in {city}"
 
 
-class Dog(BaseModel):
+class Dog(BaseModel, extra="forbid"):
     """A dog."""
 
     name: str = Field(max_length=20)

@@ -4,6 +4,7 @@ Ollama's API has no word for "a tool must be called": the model may answer as it
 """
 
 import os
+from typing import Literal
 
 from langchain_core.tools import tool
 from langchain_ollama import ChatOllama, OllamaEmbeddings, OllamaLLM
@@ -13,12 +14,12 @@ URL = os.environ["CARAVAN_URL"]
 
 
 @tool
-def weather(city: str) -> str:
+def weather(city: Literal["Oslo", "Bergen"]) -> str:
     """The weather in a city."""
     return f"sunny in {city}"
 
 
-class Dog(BaseModel):
+class Dog(BaseModel, extra="forbid"):
     """A dog."""
 
     name: str = Field(max_length=20)

@@ -1,6 +1,7 @@
 """langchain-openai: chat, streams, a tool that must be called, a schema, Responses, embeddings."""
 
 import os
+from typing import Literal
 
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
@@ -11,12 +12,12 @@ HERE = {"base_url": os.environ["CARAVAN_URL"] + "/v1", "api_key": "none", "model
 
 
 @tool
-def weather(city: str) -> str:
+def weather(city: Literal["Oslo", "Bergen"]) -> str:
     """The weather in a city."""
     return f"sunny in {city}"
 
 
-class Dog(BaseModel):
+class Dog(BaseModel, extra="forbid"):
     """A dog."""
 
     name: str = Field(max_length=20)

@@ -18,7 +18,7 @@ WEATHER = {
         "description": "The weather in a city.",
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string"}},
+            "properties": {"city": {"enum": ["Oslo", "Bergen"]}},
             "required": ["city"],
         },
     },

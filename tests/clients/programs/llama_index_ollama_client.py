@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 URL = os.environ["CARAVAN_URL"]
 
 
-class Dog(BaseModel):
+class Dog(BaseModel, extra="forbid"):
     """A dog."""
 
     name: str = Field(max_length=20)

@@ -1,6 +1,7 @@
 """llama-index' OpenAI-like model: chat, streams, completion, a forced tool, embeddings."""
 
 import os
+from typing import Literal
 
 from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
@@ -10,7 +11,7 @@ from llama_index.llms.openai_like import OpenAILike
 URL = os.environ["CARAVAN_URL"] + "/v1"
 
 
-def weather(city: str) -> str:
+def weather(city: Literal["Oslo", "Bergen"]) -> str:
     """The weather in a city."""
     return f"sunny in {city}"
 

@@ -33,7 +33,7 @@ assert.ok(pieces.length > 3);
 assert.ok((await stream.usage).outputTokens > 0);
 
 const tools = {
-  weather: tool({ description: "The weather in a city.", inputSchema: z.object({ city: z.string() }) }),
+  weather: tool({ description: "The weather in a city.", inputSchema: z.object({ city: z.enum(["Oslo", "Bergen"]) }) }),
 };
 const forced = { ...short, maxOutputTokens: 128, tools, toolChoice: "required", prompt: "Weather in Oslo?" };
 const called = await generateText(forced);
