@@ -71,10 +71,12 @@ class Depot:
     ) -> None:
         """Bring the catalog in line with the store. `origins` (ID to source) are of models that
         just came, `gone` and `yields` as in shelf.changes. Raises redis.RedisError."""
-        mine = await asyncio.to_thread(self._own_cards)
-        mine = [replace(card, origin=(origins or {}).get(card.digest, "")) for card in mine]
 
         async def change(pipe: Any) -> None:
+            # Read behind the watch: what was read before it could be older than what another
+            # announcement has said since, and would take that back.
+            mine = await asyncio.to_thread(self._own_cards)
+            mine = [replace(card, origin=(origins or {}).get(card.digest, "")) for card in mine]
             rows = await pipe.hgetall(keys.CATALOG)
             old = {ref.decode(): presence.unpack(row) for ref, row in rows.items()}
             todo = shelf.changes(old, mine, store=self.id, gone=gone, yields=yields)
