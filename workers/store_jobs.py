@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 from arq.connections import ArqRedis
@@ -24,7 +24,7 @@ from shared.control import Cancel
 from shared.errors import RequestError
 from shared.events import ChoiceEnd, Finished, Frame, Progress, Stored
 from shared.queue import Queue
-from shared.requests import Generate, Request, Tokenize
+from shared.requests import Request
 from shared.settings import Settings
 from shared.storing import STORE, StoreTask, queue_of
 from shared.transfer import Stalled
@@ -39,6 +39,7 @@ from workers.publisher import Publisher
 from workers.runs import Run
 from workers.served import Served
 from workers.store_tasks import NOT_REPEATED, perform
+from workers.text_side import NoText
 
 log = structlog.get_logger()
 
@@ -60,7 +61,7 @@ class Keeper:
         self._served = {
             name: Served(
                 name,
-                _NoText(),
+                NoText(RequestError("a store has no model: it generates nothing")),
                 queue=queue,
                 settings=replace(settings, emit_interval_ms=1000 * STEP_S),
                 context=0,
@@ -214,19 +215,3 @@ async def open_keeper(
     except PermissionError as error:
         log.warning("store.unavailable", folder=str(settings.store), error=str(error))
     yield Keeper(settings, redis, queue, None, worker)
-
-
-class _NoText:
-    """The served.TextSide of a store: there are no tokens here."""
-
-    def prepare(self, request: Generate, *, enqueued_s: float) -> NoReturn:
-        raise RequestError("a store generates nothing")
-
-    def tokenize(self, request: Tokenize, *, enqueued_s: float) -> NoReturn:
-        raise RequestError("a store has no tokens")
-
-    def detokenize(self, tokens: tuple[int, ...]) -> NoReturn:
-        raise RequestError("a store has no tokens")
-
-    def piece(self, token: int) -> NoReturn:
-        raise RequestError("a store has no tokens")

@@ -11,8 +11,7 @@ from typing import BinaryIO, assert_never, cast
 
 import structlog
 
-from shared import codec, keys, presence, refs, transfer
-from shared.control import Unload
+from shared import keys, presence, refs, transfer
 from shared.errors import CaravanError, RequestError
 from shared.events import Progress, Stage, Stored
 from shared.model_errors import BadDigest, BadReference, ModelNotFound, UnsupportedArtifact
@@ -161,8 +160,8 @@ async def _tag(depot: Depot, task: Tag) -> Stored:
 
 
 async def _remove(depot: Depot, task: Delete | Purge) -> Stored:
-    """Out of the index and the catalog, then told to whoever has it loaded: what runs ends well,
-    the files of an open model stay until it is closed."""
+    """Out of the index and the catalog; whoever has it loaded is told. What runs ends well: the
+    files of an open model stay until it is closed."""
     before = await asyncio.to_thread(depot.store.all)
     match task:
         case Purge():
@@ -177,8 +176,6 @@ async def _remove(depot: Depot, task: Delete | Purge) -> Stored:
     gone = [model for model in before if isinstance(task, Purge) or model.id == deleted]
     refs_gone = [name for model in gone for name in (*model.tags, model.id)]
     await depot.announce(gone={*untagged, *refs_gone})
-    for ref in refs_gone:
-        await depot.redis.publish(keys.CONTROL, codec.encode(Unload(model=ref)))
     return Stored(untagged=untagged, deleted=deleted)
 
 

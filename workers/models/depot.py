@@ -8,9 +8,8 @@ beside its models, so that a folder shared by several hosts is one store.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ import structlog
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from shared import keys, presence, refs
+from shared import codec, keys, presence, refs
+from shared.control import Control, Delete, Unload
 from shared.model_errors import ModelNotFound
 from shared.presence import ModelCard
 from shared.settings import BadSetting, Settings, listed
@@ -40,8 +40,8 @@ SIZE_AGE_S = 30.0
 
 
 class Depot:
-    """Made by `open_depot`; belongs to one event loop. `file` is the model that the settings give
-    this worker as a plain file: its ref and path."""
+    """Made by `open_depot`; belongs to one event loop. `files` are the models that the settings
+    give this worker as plain files, by ref."""
 
     def __init__(
         self,
@@ -50,16 +50,16 @@ class Depot:
         *,
         pulls: Pulls,
         pushes: Pushes,
-        file: tuple[str, Path] | None = None,
+        files: Mapping[str, Path] | None = None,
     ) -> None:
         self.redis = redis
         self.store = store
         self.id = store_id(store)
         self.pulls = pulls
         self.pushes = pushes
-        self.file = file
+        self.files = dict(files or {})
         self.bytes = 0
-        self._file_card: ModelCard | None = None
+        self._file_cards: dict[str, ModelCard] = {}
         self._cards: dict[tuple[str, tuple[str, ...]], ModelCard] = {}
 
     async def announce(
@@ -70,7 +70,9 @@ class Depot:
         yields: bool = False,
     ) -> None:
         """Bring the catalog in line with the store. `origins` (ID to source) are of models that
-        just came, `gone` and `yields` as in shelf.changes. Raises redis.RedisError."""
+        just came, `gone` and `yields` as in shelf.changes. Workers that hold what is gone, or is
+        another model by now, are told. Raises redis.RedisError."""
+        orders: list[Control] = []
 
         async def change(pipe: Any) -> None:
             # Read behind the watch: what was read before it could be older than what another
@@ -81,12 +83,16 @@ class Depot:
             old = {ref.decode(): presence.unpack(row) for ref, row in rows.items()}
             todo = shelf.changes(old, mine, store=self.id, gone=gone, yields=yields)
             pipe.multi()
+            put = {**self._files_again(old, todo), **todo.put}
             for ref in todo.drop:
                 pipe.hdel(keys.CATALOG, ref)
-            for card in (*self._file_again(old, todo), *todo.put.values()):
+            for card in put.values():
                 pipe.hset(keys.CATALOG, card.ref, presence.pack(card))
+            orders[:] = _orders(old, put, todo.drop)
 
         await self.redis.transaction(change, keys.CATALOG)
+        for order in orders:
+            await self.redis.publish(keys.CONTROL, codec.encode(order))
         self.bytes = await asyncio.to_thread(self.store.disk_bytes)
 
     def _own_cards(self) -> list[ModelCard]:
@@ -97,32 +103,24 @@ class Depot:
         self._cards = found
         return list(found.values())
 
-    def _file_again(self, old: dict[str, ModelCard], todo: shelf.Changes) -> list[ModelCard]:
-        """The card of the settings' file, when a stored model that had its name is gone."""
-        if self.file is None:
-            return []
-        ref = self.file[0]
-        if (card := old.get(ref)) and not card.stores:
-            self._file_card = card
-        lost = ref in todo.drop and ref not in todo.put
-        return [self._file_card] if lost and self._file_card else []
+    def _files_again(self, old: dict[str, ModelCard], todo: shelf.Changes) -> dict[str, ModelCard]:
+        """Cards of the settings' files, when the stored models that had their names are gone."""
+        for ref in self.files:
+            if (card := old.get(ref)) and not card.stores:
+                self._file_cards[ref] = card
+        lost = [ref for ref in todo.drop if ref in self._file_cards and ref not in todo.put]
+        return {ref: self._file_cards[ref] for ref in lost}
 
     def find(self, name: str) -> StoredModel:
-        """A stored model; the settings' file is copied into the store when it is the one meant.
+        """A stored model; a file of the settings is copied into the store when it is the one meant.
         Blocks. Raises ModelNotFound."""
         try:
             return self.store.get_loosely(name)
         except ModelNotFound:
-            if self.file is None or not self._means_file(name):
+            ref = next((ref for ref in self.files if _means(name, ref)), None)
+            if ref is None:
                 raise
-            ref, path = self.file
-            return package(self.store, shards(path), ref)
-
-    def _means_file(self, name: str) -> bool:
-        assert self.file is not None
-        ref = self.file[0]
-        last = refs.split_tag(ref)[0].rpartition("/")[2]
-        return refs.normalize(name) == ref or name.strip().lower() == last
+            return package(self.store, shards(self.files[ref]), ref)
 
     async def serves_file(self, source: str) -> ModelCard | None:
         """The card of a model that some live worker serves from a plain file under this name."""
@@ -132,7 +130,7 @@ class Depot:
             return None
         workers = await presence.workers(self.redis)
         held = {loaded.model for worker, _ in workers for loaded in worker.models}
-        return card if ref in held else None
+        return card if ref in held or ref in self.files else None
 
 
 @asynccontextmanager
@@ -145,7 +143,7 @@ async def open_depot(
     await asyncio.to_thread(sweep, store)
     options = options or remote_options(settings)
     async with open_pulls(store, options) as pulls, open_pushes(store, options) as pushes:
-        yield Depot(redis, store, pulls=pulls, pushes=pushes, file=plain_file(settings))
+        yield Depot(redis, store, pulls=pulls, pushes=pushes, files=local.files(settings))
 
 
 def remote_options(settings: Settings) -> RemoteOptions:
@@ -164,11 +162,19 @@ def remote_options(settings: Settings) -> RemoteOptions:
     )
 
 
-def plain_file(settings: Settings) -> tuple[str, Path] | None:
-    """Ref and path of the file the settings give this worker, if they do."""
-    with contextlib.suppress(BadSetting):
-        return local.resolve(settings)
-    return None
+def _means(name: str, ref: str) -> bool:
+    """Whether a name is the ref's, or its last path segment."""
+    last = refs.split_tag(ref)[0].rpartition("/")[2]
+    return refs.normalize(name) == ref or name.strip().lower() == last
+
+
+def _orders(
+    old: Mapping[str, ModelCard], put: Mapping[str, ModelCard], drop: Collection[str]
+) -> list[Control]:
+    """What workers that have a changed model loaded are to do."""
+    gone: list[Control] = [Delete(model=ref) for ref in drop if ref not in put]
+    others = [ref for ref, card in put.items() if ref in old and old[ref].digest != card.digest]
+    return [*gone, *(Unload(model=ref) for ref in others if old[ref].stores)]
 
 
 def store_id(store: Store) -> str:

@@ -77,7 +77,7 @@ async def _with_files(service: Service, files: dict[str, str]) -> str:
     """The queue of the store that has the uploads."""
     for digest in files.values():
         if store := await stores.uploaded(service, digest):
-            return stores.queue_of(store)
+            return storing.queue_of(store)
     return await stores.anywhere(service)
 
 
@@ -119,7 +119,8 @@ async def copy(request: HTTPRequest) -> Response[bytes]:
 @delete("/delete", status_code=200, opt=described(takes=types.Delete, also=ALSO))
 async def remove(request: HTTPRequest) -> Response[bytes]:
     """Take a name away, and with the last one the model."""
-    name = model_of(await body.read(request, _delete))
+    wire: types.Delete = await body.read(request, _delete)
+    name = model_of(wire)
     await stores.remove(request, service_of(request), name)
     return Response(b"", media_type=JSON)
 
