@@ -1,6 +1,6 @@
 """`make bench`: measure, side by side in one run, and print ratios.
 
-python -m bench [NAME ...]     NAME: path leave relay
+python -m bench [NAME ...]     NAME: path leave relay gains
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import sys
 
 from rich.console import Console
 
-from bench import leave, path, relay
+from bench import gains, leave, path, relay
 
-BENCHES = {"path": path.run, "leave": leave.run, "relay": relay.run}
+BENCHES = {"path": path.run, "leave": leave.run, "relay": relay.run, "gains": gains.run}
 
 
 def main() -> None:

@@ -104,6 +104,9 @@ async def _dispatch(served: Served, run: Run, request: Request, frames: list[Fra
     served.used(request)
     match request:
         case Generate():
+            if not served.generates:
+                why = f"{served.ref} gives embeddings and generates no text"
+                raise RequestError(why, param="model")
             await _generate(served, run, request, frames)
         case Tokenize():
             await _tokenize(served, run, request)
