@@ -10,7 +10,7 @@ from typing import assert_never
 
 import msgspec
 
-from api.completed import Completed
+from api.completed import Choice, Completed
 from api.dialects.openai import answers as wire
 from api.dialects.openai.errors import answer_of
 from api.dialects.openai.render import (
@@ -157,9 +157,9 @@ def whole(head: Head, done: Sequence[Completed]) -> bytes:
             fingerprint(done[0]),
             tuple(
                 wire.TextChoice(
-                    text=choice.text,
+                    text=choice.reasoning + choice.text,  # as the stream has it
                     index=n,
-                    logprobs=logprobs(choice.logprobs, 0) if head.with_logprobs else None,
+                    logprobs=_all_logprobs(choice) if head.with_logprobs else None,
                     finish_reason=reason_of(choice.end),
                 )
                 for n, choice in enumerate(choices)
@@ -168,6 +168,10 @@ def whole(head: Head, done: Sequence[Completed]) -> bytes:
             timings(measured, used),
         )
     )
+
+
+def _all_logprobs(choice: Choice) -> wire.TextLogprobs:
+    return logprobs((*choice.reasoning_logprobs, *choice.logprobs), 0)
 
 
 def logprobs(found: Sequence[Logprob], offset: int) -> wire.TextLogprobs:

@@ -120,6 +120,15 @@ def test_every_cut_of_a_stream_amounts_to_the_whole_answer(name: str) -> None:
         assert accumulated(streamed([events])) == wanted
 
 
+@pytest.mark.parametrize("name", GOOD)
+def test_every_cut_of_a_completion_amounts_to_the_whole(name: str) -> None:
+    whole = json.loads(completions.whole(head(), [completed(SCRIPTS[name])]))["choices"][0]
+    for events in every_cut(SCRIPTS[name]):
+        choices = [one for chunk in chunks(text_streamed([events])) for one in chunk["choices"]]
+        assert "".join(choice["text"] for choice in choices) == whole["text"]
+        assert choices[-1]["finish_reason"] == whole["finish_reason"]
+
+
 def test_every_token_is_a_chunk_of_its_own() -> None:
     words = [TextDelta(text=f"{n} ") for n in range(20)]
     found = chunks(streamed([[Started(prompt_tokens=1), *words, Finished(choices=(ChoiceEnd(),))]]))
