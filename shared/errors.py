@@ -37,6 +37,10 @@ class CaravanError(Exception):
         self.message = message
         self.param = param
 
+    def __str__(self) -> str:
+        """The message, as it is by now."""
+        return self.message
+
     def event(self) -> Failed:
         """The same, as the stream's last event."""
         return Failed(code=self.code, message=self.message, param=self.param)
