@@ -27,7 +27,7 @@ model = ChatAnthropic(
     api_key="none",
     model="ai/smollm2",
     temperature=0,
-    max_tokens=64,
+    max_tokens=256,
 )
 answer = model.invoke([SystemMessage("Be brief."), HumanMessage("What is the capital of France?")])
 assert answer.text, answer

@@ -37,7 +37,8 @@ assert "".join(str(chunk.content) for chunk in chunks), chunks
 assert any(chunk.usage_metadata for chunk in chunks), chunks
 
 ask = HumanMessage("What is the weather in Oslo?")
-bound = model.bind_tools([weather], tool_choice="required")
+# strict: no other members, which a small model would go on inventing.
+bound = model.bind_tools([weather], tool_choice="required", strict=True)
 called = bound.invoke([ask])
 assert isinstance(called, AIMessage), called
 assert called.tool_calls[0]["name"] == "weather", called

@@ -26,7 +26,7 @@ WEATHER = {
 FORCED = ("openai/ai/smollm2", "anthropic/ai/smollm2")  # Ollama's API cannot ask for a call
 
 
-def ask(model: str, **more: object) -> object:
+def ask(model: str, *, max_tokens: int = 48, **more: object) -> object:
     """One answer."""
     return litellm.completion(
         model=model,
@@ -34,7 +34,7 @@ def ask(model: str, **more: object) -> object:
         api_key="none",
         messages=ASK,
         temperature=0,
-        max_tokens=48,
+        max_tokens=max_tokens,
         **more,
     )
 
@@ -48,7 +48,7 @@ for model in PROVIDERS:
     assert "".join(pieces), pieces
 
 for model in FORCED:
-    called = ask(model, tools=[WEATHER], tool_choice="required")
+    called = ask(model, tools=[WEATHER], tool_choice="required", max_tokens=256)
     (call,) = called.choices[0].message.tool_calls
     assert call.function.name == "weather", called
     assert "city" in call.function.arguments, called

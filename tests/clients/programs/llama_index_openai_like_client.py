@@ -23,7 +23,7 @@ model = OpenAILike(
     is_chat_model=True,
     is_function_calling_model=True,
     temperature=0,
-    max_tokens=48,
+    max_tokens=256,
 )
 ask = [ChatMessage(role="user", content="What is the capital of France?")]
 assert model.chat(ask).message.content

@@ -35,7 +35,7 @@ assert.ok((await stream.usage).outputTokens > 0);
 const tools = {
   weather: tool({ description: "The weather in a city.", inputSchema: z.object({ city: z.enum(["Oslo", "Bergen"]) }) }),
 };
-const forced = { ...short, maxOutputTokens: 128, tools, toolChoice: "required", prompt: "Weather in Oslo?" };
+const forced = { ...short, maxOutputTokens: 256, tools, toolChoice: "required", prompt: "Weather in Oslo?" };
 const called = await generateText(forced);
 assert.equal(called.toolCalls[0].toolName, "weather");
 assert.equal(typeof called.toolCalls[0].input.city, "string");
