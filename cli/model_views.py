@@ -33,12 +33,13 @@ def short(name: str) -> str:
 def listed(models: list[dict[str, Any]]) -> Table:
     """Of `caravan models ls`."""
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("model", "parameters", "quantization", "architecture", "id", "size"):
-        table.add_column(heading, no_wrap=heading == "id")
+    table.add_column("model", overflow="fold")
+    for heading in ("params", "quant", "arch", "id", "size"):
+        table.add_column(heading, no_wrap=True)
     for model in models:
         config = model.get("config") or {}
         facts = [config.get(key, "") for key in ("parameters", "quantization", "architecture")]
-        names = ", ".join(short(tag) for tag in model.get("tags", ())) or "-"
+        names = "\n".join(short(tag) for tag in model.get("tags", ())) or "-"
         table.add_row(
             names, *facts, model["id"].removeprefix("sha256:")[:12], config.get("size", "")
         )
@@ -48,13 +49,14 @@ def listed(models: list[dict[str, Any]]) -> Table:
 def running(runners: list[dict[str, Any]]) -> Table:
     """Of `caravan ps`."""
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("model", "backend", "mode", "state", "last used", "keep alive"):
+    table.add_column("model", overflow="fold")
+    for heading in ("mode", "state", "last used", "keep alive"):
         table.add_column(heading)
     for one in runners:
         state = "loading" if one.get("loading") else "busy" if one.get("in_use") else "idle"
-        used = one["last_used"] if state == "idle" and one["last_used"][:4] != "0001" else ""
+        used = one["last_used"][:19] if state == "idle" and one["last_used"][:4] != "0001" else ""
         keep = one.get("keep_alive", "")
-        table.add_row(short(one["model_name"]), one["backend_name"], one["mode"], state, used, keep)
+        table.add_row(short(one["model_name"]), one["mode"], state, used, keep)
     return table
 
 
