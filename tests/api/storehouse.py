@@ -72,6 +72,17 @@ async def storehouse(redis: ArqRedis, settings: Settings) -> AsyncIterator[Store
             await task
 
 
+@asynccontextmanager
+async def keeping(redis: ArqRedis, settings: Settings) -> AsyncIterator[Keeper]:
+    """One more worker on the same store."""
+    async with _keeper(settings, redis) as keeper:
+        task = asyncio.create_task(keeper.run())
+        yield keeper
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
 def _keeper(settings: Settings, redis: ArqRedis) -> AbstractAsyncContextManager[Keeper]:
     queue = Queue(redis, lease_ms=settings.lease_ms)
     hasty = options.RemoteOptions(retry=HASTY, file_roots=(settings.home / "roots",))

@@ -13,7 +13,7 @@ from arq.connections import ArqRedis
 
 from shared.settings import Settings
 from tests.api.conftest import serve
-from tests.api.storehouse import Storehouse, hasty, lines, storehouse
+from tests.api.storehouse import Storehouse, hasty, keeping, lines, storehouse
 from tests.workers.models.store.files import add_model, gguf_bytes, whole_blobs
 from tests.workers.models.store.loopback import Answer, Asked, Play, registry_of
 from tests.workers.models.store.loopback import serve as serve_remote
@@ -150,6 +150,31 @@ async def test_a_client_that_leaves_ends_its_pull_but_not_another_s(
             assert lines(await second)[-1]["type"] == "success"
         assert server.count(f"GET /v2/org/m/blobs/{remote.weights}") == 1
     assert house.store.bundle(name).model.read_bytes() == whole
+
+
+async def test_a_worker_that_stops_hands_its_pull_to_another(
+    house: Storehouse, remote: Remote, real_redis: ArqRedis, settings: Settings
+) -> None:
+    part = remote.weights.removeprefix("sha256:")
+    standing, going = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def play(asked: Asked) -> Answer:
+        if part in asked.path and not going.is_set():
+            loop.call_soon_threadsafe(standing.set)
+            asyncio.run_coroutine_threadsafe(going.wait(), loop).result()
+        return remote.honest(asked)
+
+    with serve_remote(play) as server:
+        pulling = asyncio.create_task(house.create(f"{server.host}/org/m"))
+        await standing.wait()
+        await house.keeper.drain(timeout_s=0)
+        while house.keeper.running:
+            await asyncio.sleep(0.01)
+        going.set()
+        async with keeping(real_redis, hasty(settings)):
+            assert lines(await pulling)[-1]["type"] == "success"
+    assert house.store.get(f"{server.host}/org/m").id == remote.model.id
 
 
 async def test_pull_from_a_file_below_the_roots(
