@@ -15,9 +15,10 @@ from shared.errors import RequestError, Unsupported
 
 T = TypeVar("T")
 
-# A member that is known and not honoured: decoded, so that it can be refused with a reason. The
-# OpenAPI document says that only null will do.
-Refused = Annotated[Any, msgspec.Meta(extra_json_schema={"type": "null"})]
+# A member that is known and not honoured: decoded, so that it can be refused with a reason. What is
+# empty asks for nothing; the OpenAPI document says that nothing else will do.
+EMPTY = {"enum": [None, False, 0, "", [], {}]}
+Refused = Annotated[Any, msgspec.Meta(extra_json_schema=EMPTY)]
 
 PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>.*)`$")
 UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")

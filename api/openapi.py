@@ -24,6 +24,7 @@ ERRORS = "errors"
 JOB_ERRORS = "job_errors"  # statuses of a dialect's own, for what waits for a worker
 REF = "#/components/schemas/{name}"
 JSON = "application/json"
+EVENTS = "text/event-stream"
 BODY_STATUSES = {
     400: "The request is wrong, or asks for what is not offered; the field is named",
     413: "The body is too large",
@@ -158,7 +159,8 @@ def _responses(told: Described, handler: HTTPRouteHandler, known: dict[Any, Any]
 def _answer(told: Described, known: dict[Any, Any]) -> dict[str, Any]:
     content = _content([known[one] for one in told.gives]) if told.gives else {}
     if told.streams:
-        content[told.streams] = {"schema": {"type": "string"}}
+        events = told.streams == EVENTS  # readers of the document would apply a schema to each
+        content[told.streams] = {} if events else {"schema": {"type": "string"}}
     return content
 
 

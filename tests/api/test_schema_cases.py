@@ -17,7 +17,7 @@ import pytest
 import requests
 import schemathesis
 from schemathesis.config import SchemathesisConfig
-from schemathesis.specs.openapi.checks import allow_header_conformance
+from schemathesis.specs.openapi.checks import allow_header_conformance, unsupported_method
 
 from api import openapi
 from api.app import create_app
@@ -57,6 +57,8 @@ def document() -> dict[str, Any]:
     whole = openapi.complete(app, app.openapi_schema.to_schema())
     for component in whole["components"]["schemas"].values():
         model = component.get("properties", {}).get("model")
+        if component.get("title") == "Configure":  # of a model that need not be there
+            continue
         if model is not None and component.get("additionalProperties") is False:
             component["properties"]["model"] = {"enum": [MODEL, *[None] * ("anyOf" in model)]}
     return whole
@@ -100,9 +102,16 @@ def test_every_answer_is_as_the_document_says(
 ) -> None:
     answer = case.call(base_url=url, session=session, timeout=LIMIT_S)
     SENT[answer.status_code] += 1
-    case.validate_response(answer, excluded_checks=LITESTAR_S)
+    case.validate_response(answer, excluded_checks=not_checked(case))
     if answer.status_code == 400 and is_right(case):
-        msgspec.convert(whole(case.body), READERS[case.operation.label])  # refused for its meaning
+        sent = msgspec.json.encode(whole(case.body))
+        msgspec.json.decode(sent, type=READERS[case.operation.label])  # refused for what it means
+
+
+def not_checked(case: schemathesis.Case) -> list[Any]:
+    """Docker answers 404, not 405, to a wrong method on its model routes, and so do we."""
+    dockers = case.operation.path.startswith("/models")
+    return [*LITESTAR_S, *[unsupported_method] * dockers]
 
 
 def is_right(case: schemathesis.Case) -> bool:
