@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 # A member that is known and not honoured: decoded, so that it can be refused with a reason. What is
 # empty asks for nothing; the OpenAPI document says that nothing else will do.
-EMPTY = {"enum": [None, False, 0, "", [], {}]}
+EMPTY: dict[str, Any] = {"enum": [None, False, 0, "", [], {}]}
 Refused = Annotated[Any, msgspec.Meta(extra_json_schema=EMPTY)]
 
 PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>.*)`$")

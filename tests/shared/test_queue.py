@@ -54,9 +54,7 @@ async def put(queue: Queue, *jobs: str, **more: str) -> None:
         await queue.enqueue(ask(job, **more), reply=REPLY, cost=10)
 
 
-async def take(
-    queue: Queue, most: int = 1, worker: str = "w1"
-) -> list[tuple[str, int]]:
+async def take(queue: Queue, most: int = 1, worker: str = "w1") -> list[tuple[str, int]]:
     claimed = await queue.claim(MODEL, worker=worker, most=most)
     return [(claim.job, claim.epoch) for claim in claimed.claims]
 
@@ -77,9 +75,7 @@ async def test_a_job_is_claimed_once_with_its_payload(queue: Queue) -> None:
     assert await take(queue, worker="w2") == []
 
 
-async def test_unknown_model_is_refused_and_leaves_nothing(
-    queue: Queue, redis: Redis
-) -> None:
+async def test_unknown_model_is_refused_and_leaves_nothing(queue: Queue, redis: Redis) -> None:
     other = msgspec.structs.replace(ask("a"), model="ai/other:latest")
     with pytest.raises(UnknownModel, match="ai/other"):
         await queue.enqueue(other, reply=REPLY, cost=1)
@@ -120,12 +116,8 @@ async def test_a_flooding_tenant_does_not_starve_another(queue: Queue) -> None:
 
 async def test_weight_divides_the_turns(queue: Queue) -> None:
     for n in range(12):
-        await queue.enqueue(
-            ask(f"h{n:02}", tenant="heavy"), reply=REPLY, cost=10, weight=3
-        )
-        await queue.enqueue(
-            ask(f"l{n:02}", tenant="light"), reply=REPLY, cost=10, weight=1
-        )
+        await queue.enqueue(ask(f"h{n:02}", tenant="heavy"), reply=REPLY, cost=10, weight=3)
+        await queue.enqueue(ask(f"l{n:02}", tenant="light"), reply=REPLY, cost=10, weight=1)
     first = [job[0] for job, _ in await take(queue, 8)]
     assert first.count("h") == 6
 
@@ -178,9 +170,7 @@ async def test_a_repeated_frame_is_kept_once(queue: Queue, redis: Redis) -> None
     await put(queue, "a")
     await take(queue)
     for _ in range(2):
-        assert (await queue.write(MODEL, [Emit("a", 1, 1, text("a", 1))]))[0] == [
-            Written.OK
-        ]
+        assert (await queue.write(MODEL, [Emit("a", 1, 1, text("a", 1))]))[0] == [Written.OK]
     assert await redis.xlen(keys.journal("a")) == 1
 
 
@@ -194,9 +184,7 @@ async def test_a_stale_epoch_writes_nothing(queue: Queue, redis: Redis) -> None:
     assert (emitted, ended) == ([Written.FENCED], [Written.FENCED])
     assert not await queue.release(MODEL, job="a", epoch=1)
     assert await redis.exists(keys.journal("a")) == 0
-    assert (await queue.write(MODEL, [Emit("a", 2, 1, text("a", 1))]))[0] == [
-        Written.OK
-    ]
+    assert (await queue.write(MODEL, [Emit("a", 2, 1, text("a", 1))]))[0] == [Written.OK]
 
 
 async def test_a_zombie_cannot_write_while_its_job_waits_again(queue: Queue) -> None:
@@ -204,9 +192,7 @@ async def test_a_zombie_cannot_write_while_its_job_waits_again(queue: Queue) -> 
     await take(queue)
     await expire_leases(queue)
     await queue.claim(MODEL, worker="w2", most=0)
-    assert (await queue.write(MODEL, [Emit("a", 1, 1, text("a", 1))]))[0] == [
-        Written.FENCED
-    ]
+    assert (await queue.write(MODEL, [Emit("a", 1, 1, text("a", 1))]))[0] == [Written.FENCED]
 
 
 async def test_one_fenced_job_does_not_cost_the_others(queue: Queue) -> None:
@@ -297,9 +283,7 @@ async def test_cancel_takes_a_waiting_job_away(queue: Queue, redis: Redis) -> No
     assert not await queue.cancel(MODEL, job="a")
 
 
-async def test_cancel_tells_the_worker_and_stops_the_journal(
-    queue: Queue, redis: Redis
-) -> None:
+async def test_cancel_tells_the_worker_and_stops_the_journal(queue: Queue, redis: Redis) -> None:
     await put(queue, "a")
     await take(queue)
     async with redis.pubsub() as pubsub:
@@ -309,9 +293,7 @@ async def test_cancel_tells_the_worker_and_stops_the_journal(
         message = await pubsub.get_message(timeout=5)
         assert message is not None
         assert codec.decode_control(message["data"]) == Cancel(job="a")
-    assert (await queue.write(MODEL, [Emit("a", 1, 1, text("a", 1))]))[0] == [
-        Written.CANCELLED
-    ]
+    assert (await queue.write(MODEL, [Emit("a", 1, 1, text("a", 1))]))[0] == [Written.CANCELLED]
     ending = Ending(
         emit=Emit("a", 1, 1, frame("a", 1, Failed(code="cancelled", message=""))),
         tenant="open",
@@ -323,9 +305,7 @@ async def test_cancel_of_an_unknown_job_is_nothing(queue: Queue) -> None:
     assert not await queue.cancel(MODEL, job="nobody")
 
 
-async def test_every_key_but_the_documented_ones_has_a_lifetime(
-    queue: Queue, redis: Redis
-) -> None:
+async def test_every_key_but_the_documented_ones_has_a_lifetime(queue: Queue, redis: Redis) -> None:
     await put(queue, "a", "b", "c")
     await take(queue, 2)
     await queue.write(MODEL, [Emit("a", 1, 1, text("a", 1))])
