@@ -88,6 +88,7 @@ class Arrivals:
         ref, tenure = loading.ref, loading.tenure
         plain = ref in self.plain
         order = await self._library.order(ref, heard=loading.progress, plain=plain)
+        loading.order = order
         self.keep(tenure, order.config.keep_alive_s)
         taken = self._residents.taken_bytes
         pinned = self._residents.pinned_bytes - (loading.bytes if tenure.pinned else 0)

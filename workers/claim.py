@@ -31,7 +31,7 @@ HESITATION_S = 0.02
 
 class LeasedWorker(ArqWorker):
     """Claims for the models in `served` whenever `wake()` is called, a lease may have expired,
-    or `tick_s` has passed. `ended(served)` is called after each run."""
+    or `tick_s` has passed. `ended(served)` is called after each run, and a claim that gave none."""
 
     def __init__(
         self,
@@ -117,6 +117,8 @@ class LeasedWorker(ArqWorker):
         for claim in claimed.claims:
             served.metrics.claimed(claim)
             self._start(served, claim)
+        if not claimed.claims:
+            self._on_ended(served)
         if claimed.next_expiry_s is None:
             return self.tick_s
         return max(SOONEST_LOOK_S, claimed.next_expiry_s)

@@ -18,7 +18,7 @@ from workers.library import Budget, Library
 from workers.load import InThread, NoEngine, Order, load, machine
 from workers.metrics import WorkerMetrics
 from workers.placing import Placer
-from workers.residents import Residents
+from workers.residents import Open, Residents
 from workers.served import Served, Tenure
 from workers.store_jobs import Keeper
 from workers.survey import Survey
@@ -28,7 +28,8 @@ REFUSED_AT_ONCE = 64
 
 
 class House:
-    """Made on the event loop. Raises BadSetting for model files that are not there."""
+    """Made on the event loop. `open` is how a model is loaded. Raises BadSetting for model files
+    that are not there."""
 
     def __init__(
         self,
@@ -37,11 +38,13 @@ class House:
         queue: Queue,
         metrics: WorkerMetrics,
         keeper: Keeper,
+        *,
+        open: Open | None = None,
     ) -> None:
         self._settings = settings
         self._queue = queue
         self._metrics = metrics
-        self.residents = Residents(open=self._open, changed=self._changed)
+        self.residents = Residents(open=open or self._open, changed=self._changed)
         self.worker = LeasedWorker(
             redis,
             queue,

@@ -69,6 +69,7 @@ class Placer:
         self._adoption = Adoption(library, worker=worker.id)
         self._news = asyncio.Event()
         self._woken: set[str] = set()
+        self._told: set[str] = set()  # to be unloaded, if idle
         self._doomed: set[str] = set()
         self._configured: set[str] = set()
         self._unmet = False
@@ -93,17 +94,17 @@ class Placer:
         self._news.set()
 
     def ended(self, served: Served) -> None:
-        """A run of a model is over."""
-        if served.settled and (served.tenure.leaving or self._unmet or keep_s(served) == 0):
+        """A run of a model, or a claim for it, is over."""
+        awaited = served.tenure.leaving or served.ref in self._told
+        if served.settled and (awaited or self._unmet or keep_s(served) == 0):
             self._news.set()
 
     def obey(self, order: Control) -> None:
         """An order about a model. Only idle ones are unloaded; deleted ones serve what waits."""
         match order:
             case Unload(model=ref):
-                served = self._residents.served.get(ref)
-                if served and served.settled and not (served.tenure.fixed or served.refusal):
-                    self._unload(ref)
+                self._told.add(ref)
+                self._news.set()
             case Delete(model=ref):
                 self._doomed.add(ref)
                 self._news.set()
@@ -160,16 +161,27 @@ class Placer:
         if self._settings.pool:
             await self._place(time.monotonic())
         else:
-            self._keep_fixed()
+            await self._keep_fixed()
         return min(self._pauses)
 
     def _let_go(self) -> None:
         """Of models that have ended what ran, and of refusals that have been heard."""
+        self._unload_told()
         now_s = time.monotonic()
         for ref, served in list(self._residents.served.items()):
             if served.refusal is not None and now_s - served.tenure.used_s < REFUSING_S:
                 self._pauses.append(REFUSING_S)
             elif served.settled and (served.tenure.leaving or served.refusal is not None):
+                self._unload(ref)
+
+    def _unload_told(self) -> None:
+        """A claim under way has to come back first: it may bring work, or not."""
+        for ref in list(self._told):
+            served = self._residents.served.get(ref)
+            if served is not None and served.claims and not served.publisher.runs:
+                continue
+            self._told.discard(ref)
+            if served and served.settled and not (served.tenure.fixed or served.refusal):
                 self._unload(ref)
 
     async def _reconfigure(self) -> None:
@@ -198,15 +210,20 @@ class Placer:
         self._woken.add(ref)
         self._news.set()
 
-    def _keep_fixed(self) -> None:
-        self._drop([ref for ref in self.fixed & self._doomed if ref in self._residents.served])
-        self.fixed -= self._doomed
+    async def _keep_fixed(self) -> None:
+        if here := self._doomed & self._residents.served.keys():
+            self._drop(here - (await self._survey.queues(here)).keys())
+            self._pauses.append(AGAIN_S)
+        gone = {ref for ref in self._doomed if not self._residents.has(ref)}
+        self.fixed -= gone
+        self._doomed -= gone
         for ref in self.fixed:
             if not self._residents.has(ref):
                 self._arrivals.load_fixed(ref)
 
     def _drop(self, refs: Iterable[str]) -> None:
-        for ref in refs:
+        """Deleted models for which nothing waits any more."""
+        for ref in list(refs):
             self._doomed.discard(ref)
             self.fixed.discard(ref)
             self._retire(ref)

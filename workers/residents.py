@@ -31,8 +31,8 @@ Open = Callable[[Order, Tenure, InThread, OnProgress], AbstractAsyncContextManag
 
 
 class Loading:
-    """A model on its way. `bytes` is foretold, better once its file is here; `outcome` is None once
-    the model is there, or why it is not."""
+    """A model on its way. `bytes` is foretold, better once its file is here and `order` known;
+    `outcome` is None once the model is there, or why it is not."""
 
     def __init__(self, ref: str, tenure: Tenure, *, bytes: int) -> None:
         self.ref = ref
@@ -154,7 +154,7 @@ class Residents:
         with ThreadPoolExecutor(1, thread_name_prefix=f"load-{loading.ref}") as threads:
             in_thread = partial(asyncio.get_running_loop().run_in_executor, threads)
             try:
-                order = loading.order = self.orders[loading.ref] = await prepare(loading)
+                order = self.orders[loading.ref] = await prepare(loading)
                 loading.bytes = order.need.total
                 async with self._open(order, loading.tenure, in_thread, loading.progress) as served:
                     await self._reside(loading, served)

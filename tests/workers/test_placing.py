@@ -1,0 +1,476 @@
+"""Loading, adopting, refusing and unloading: everything but llama.cpp, which is a hand engine."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from arq.connections import ArqRedis
+
+from shared import bus, codec, keys, model_config, presence
+from shared.control import Control, Delete, Unload
+from shared.events import Event, Failed, Finished
+from shared.model_config import ModelConfig
+from shared.presence import LoadedModel, WorkerCard
+from shared.queue import Queue
+from shared.requests import Prompt, Request, Tokenize
+from shared.settings import Settings
+from tests.workers.models.test_gguf import PAIRS, model
+from tests.workers.test_worker import Words, until
+from workers.control import hear
+from workers.engine.weights import BadModel, OnProgress
+from workers.house import House
+from workers.load import InThread, NoEngine, Order
+from workers.metrics import WorkerMetrics
+from workers.served import Served, Tenure
+
+ONE, TWO, THREE = "ai/one:latest", "ai/two:latest", "ai/three:latest"
+NEED = 19_000_000  # more than one of these models takes, less than two
+
+
+class SlowWords(Words):
+    """Tokenizing waits for `go`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.go.set()
+
+    def tokenize(self, request: Tokenize, *, enqueued_s: float) -> tuple[int, ...]:
+        assert self.go.wait(20)
+        return super().tokenize(request, enqueued_s=enqueued_s)
+
+
+class Home:
+    """A worker process' house on a fake Redis. Loads wait for `gate`, in a thread as real ones;
+    those in `broken` fail."""
+
+    def __init__(self, redis: ArqRedis, folder: Path, name: str = "w1", **more: Any) -> None:
+        for one in ("one", "two", "three"):
+            (folder / f"{one}.gguf").write_bytes(model())
+        offered = ",".join(f"{one}={folder / one}.gguf" for one in ("one", "two", "three"))
+        given = {"model": offered, "pool": True, "memory": "40MB", "safety_tick_s": 60, **more}
+        self.settings = Settings(**given, emit_interval_ms=0)
+        self.redis = redis
+        self.queue = Queue(redis, lease_ms=60_000)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.loads: list[str] = []
+        self.broken: set[str] = set()
+        self.words: dict[str, SlowWords] = {}
+        keeper: Any = SimpleNamespace(depot=None, store=("", 0))
+        metrics = WorkerMetrics(name)
+        self.house = House(self.settings, redis, self.queue, metrics, keeper, open=self._open)
+        self.metrics = metrics
+        self.tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def served(self) -> dict[str, Served]:
+        return self.house.residents.served
+
+    @asynccontextmanager
+    async def _open(
+        self, order: Order, tenure: Tenure, in_thread: InThread, on_progress: OnProgress
+    ) -> AsyncIterator[Served]:
+        self.loads.append(order.ref)
+        await in_thread(self._decode, order.ref, on_progress)
+        words = self.words[order.ref] = SlowWords()
+        tenure.ready_s = tenure.used_s = asyncio.get_running_loop().time()
+        yield Served(
+            order.ref,
+            words,  # type: ignore[arg-type]
+            queue=self.queue,
+            settings=order.settings,
+            context=order.settings.context or 64,
+            slots=2,
+            bytes=order.need.total,
+            metrics=self.metrics.of(order.ref),
+            tenure=tenure,
+            open_engine=NoEngine,
+        )
+
+    def _decode(self, ref: str, on_progress: OnProgress) -> None:
+        on_progress(0.42)
+        assert self.gate.wait(20)
+        if ref in self.broken:
+            raise BadModel("tensor 'x' is missing")
+        if not on_progress(1.0):
+            raise BadModel("stopped")
+
+    def start(self) -> None:
+        patterns = [keys.WAKES] if self.settings.pool else []
+        placer, worker = self.house.placer, self.house.worker
+        listening = bus.listen(
+            self.redis,
+            [keys.CONTROL],
+            patterns=patterns,
+            on_message=lambda channel, data: hear(worker, channel, data, placer=placer),
+            on_open=self.house.opened,
+        )
+        self.tasks = [asyncio.create_task(one) for one in (listening, placer.run(), worker.main())]
+
+    async def stop(self) -> None:
+        self.gate.set()
+        await self.house.residents.close()
+        pending = set(self.tasks)
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.1)
+
+    async def ready(self) -> None:
+        while await self.redis.hlen(keys.CATALOG) < 3:
+            await asyncio.sleep(0)
+
+    async def order(self, order: Control) -> None:
+        await self.redis.publish(keys.CONTROL, codec.encode(order))
+
+    async def put(self, job: str, ref: str = ONE, **more: Any) -> None:
+        request: Request = Tokenize(id=job, model=ref, input=Prompt(text="hi"), **more)
+        await self.queue.enqueue(request, reply="r", cost=1)
+
+    async def end(self, job: str) -> Event:
+        while True:
+            frames = await bus.read_journal(self.redis, job)
+            if frames and frames[-1].ended:
+                return frames[-1].events[-1]
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def home(fake_redis: ArqRedis, tmp_path: Path) -> AsyncIterator[Home]:
+    home = Home(fake_redis, tmp_path)
+    home.start()
+    await home.ready()
+    yield home
+    await home.stop()
+
+
+async def failure(home: Home, job: str) -> Failed:
+    end = await home.end(job)
+    assert isinstance(end, Failed), end
+    return end
+
+
+def is_card(state: str, model: str, **more: object) -> Callable[[WorkerCard], bool]:
+    def true(card: WorkerCard) -> bool:
+        return any(
+            one.model == model
+            and one.state == state
+            and all(getattr(one, name) == value for name, value in more.items())
+            for one in card.models
+        )
+
+    return true
+
+
+async def shown(home: Home, true: Callable[[WorkerCard], bool]) -> None:
+    while True:
+        await home.house.heartbeat.beat()
+        if any(true(card) for card, _ in await presence.workers(home.redis)):
+            return
+        await asyncio.sleep(0.01)
+
+
+async def test_a_first_request_loads_the_model_and_is_told_how_long(home: Home) -> None:
+    home.gate.clear()
+    await home.put("a")
+    await shown(home, is_card("loading", ONE, percent=42))
+    assert home.loads == [ONE]
+    home.gate.set()
+    end = await home.end("a")
+    assert isinstance(end, Finished)
+    assert end.timings.load_ms > 0
+    await home.put("b")
+    again = await home.end("b")
+    assert isinstance(again, Finished)
+    assert again.timings.load_ms == 0
+    await shown(home, is_card("ready", ONE))
+    await until(lambda: not home.house.residents.loading)
+    while await home.redis.exists(keys.loads(ONE), keys.adopt(ONE)):
+        await asyncio.sleep(0)
+
+
+async def test_others_speak_while_one_loads(home: Home) -> None:
+    await home.put("a")
+    await home.end("a")
+    home.gate.clear()
+    await home.put("b", TWO)
+    await until(lambda: home.loads == [ONE, TWO])
+    await home.put("c")
+    assert isinstance(await home.end("c"), Finished)
+    assert TWO not in home.served
+
+
+async def test_a_caller_that_leaves_does_not_stop_the_load(home: Home) -> None:
+    home.gate.clear()
+    await home.put("a")
+    await until(lambda: bool(home.loads))
+    assert await home.queue.cancel(ONE, job="a")
+    home.gate.set()
+    await until(lambda: ONE in home.served)
+
+
+async def test_the_least_recently_used_makes_room(home: Home) -> None:
+    for job, ref in (("a", ONE), ("b", TWO), ("c", ONE), ("d", THREE), ("e", TWO)):
+        await home.put(job, ref)
+        assert isinstance(await home.end(job), Finished)
+        assert home.house.residents.taken_bytes <= 40_000_000
+    assert home.loads == [ONE, TWO, THREE, TWO]
+
+
+async def test_a_failed_load_fails_its_jobs_and_backs_off(home: Home) -> None:
+    home.broken.add(ONE)
+    await home.put("a")
+    await home.put("b")
+    first = await failure(home, "a")
+    assert first.code == "model_load_failed"
+    assert "unable to load ai/one:latest: tensor 'x' is missing" in first.message
+    await failure(home, "b")
+    await home.put("c")
+    assert "next try in" in (await failure(home, "c")).message
+    assert home.loads == [ONE]
+    await home.put("d", TWO)
+    assert isinstance(await home.end("d"), Finished)
+
+
+async def test_after_the_back_off_it_is_tried_again(home: Home) -> None:
+    home.broken.add(ONE)
+    await home.put("a")
+    await failure(home, "a")
+    home.broken.clear()
+    await home.redis.hset(keys.loads(ONE), "last_ms", 1)
+    await until(lambda: not home.served)
+    await home.put("b")
+    assert isinstance(await home.end("b"), Finished)
+    assert home.loads == [ONE, ONE]
+
+
+async def test_a_load_that_killed_its_worker_is_not_repeated_at_once(home: Home) -> None:
+    now_ms = int(1000 * (await home.redis.time())[0])
+    await home.redis.hset(keys.loads(ONE), mapping={"attempts": 1, "last_ms": now_ms, "error": ""})
+    await home.redis.expire(keys.loads(ONE), 60)
+    await home.put("a")
+    await home.put("b", TWO)
+    await home.end("b")
+    assert home.loads == [TWO]
+    assert await home.queue.state("a") == "queued"
+
+
+async def test_one_that_killed_its_workers_again_and_again_is_told(home: Home) -> None:
+    now_ms = int(1000 * (await home.redis.time())[0])
+    await home.redis.hset(keys.loads(ONE), mapping={"attempts": 3, "last_ms": now_ms, "error": ""})
+    await home.redis.expire(keys.loads(ONE), 60)
+    await home.put("a")
+    assert "ended its worker 3 times" in (await failure(home, "a")).message
+
+
+async def test_nobody_has_room_for_it(fake_redis: ArqRedis, tmp_path: Path) -> None:
+    home = Home(fake_redis, tmp_path, memory="1MB")
+    home.start()
+    await home.ready()
+    await home.put("a")
+    failed = await failure(home, "a")
+    assert failed.code == "model_too_big"
+    assert "most room for models has 1 MiB" in failed.message or "0 MiB" in failed.message
+    assert not home.loads
+    await home.stop()
+
+
+async def test_another_has_room_for_it(fake_redis: ArqRedis, tmp_path: Path) -> None:
+    home = Home(fake_redis, tmp_path, memory="1MB")
+    await presence.show(fake_redis, other(memory_bytes=1 << 40))
+    home.start()
+    await home.ready()
+    await home.put("a")
+    while ONE not in home.house.placer._adoption.since:
+        await asyncio.sleep(0)
+    assert not home.served
+    assert await home.queue.state("a") == "queued"
+    await home.stop()
+
+
+def other(*models: LoadedModel, **more: Any) -> WorkerCard:
+    return WorkerCard(
+        id="w0", host="h", pid=1, device="cpu", started_ms=0, pool=True, models=models, **more
+    )
+
+
+async def test_whom_another_serves_is_left_to_it(fake_redis: ArqRedis, tmp_path: Path) -> None:
+    home = Home(fake_redis, tmp_path)
+    await presence.show(fake_redis, other(LoadedModel(model=ONE)))
+    home.start()
+    await home.ready()
+    await home.put("a")
+    await until(lambda: ONE in home.house.placer._adoption.elsewhere)
+    assert not home.loads
+    await home.stop()
+
+
+async def test_a_slow_one_gets_a_second_copy(fake_redis: ArqRedis, tmp_path: Path) -> None:
+    home = Home(fake_redis, tmp_path)
+    await presence.show(fake_redis, other(LoadedModel(model=ONE, load_s=0.1)))
+    home.start()
+    await home.ready()
+    home.house.worker.claiming = False
+    await home.put("a")
+    await fake_redis.hset(keys.job("a"), "queued_ms", 1)
+    home.house.placer.look_again()
+    await until(lambda: ONE in home.served)
+    assert home.served[ONE].tenure.extra
+    home.house.worker.claiming = True
+    home.house.worker.wake()
+    assert isinstance(await home.end("a"), Finished)
+    await home.stop()
+
+
+async def test_two_workers_do_not_both_load_it(fake_redis: ArqRedis, tmp_path: Path) -> None:
+    homes = [Home(ArqRedis(fake_redis.connection_pool), tmp_path, name) for name in ("w1", "w2")]
+    for home in homes:
+        await home.house.heartbeat.beat()
+    for home in homes:
+        home.gate.clear()
+        home.start()
+    await homes[0].ready()
+    await homes[0].put("a")
+    await until(lambda: any(home.loads for home in homes))
+    for home in homes:
+        home.house.placer.look_again()
+    for home in homes:
+        home.gate.set()
+    assert isinstance(await homes[0].end("a"), Finished)
+    assert sum(len(home.loads) for home in homes) == 1
+    for home in homes:
+        await home.stop()
+
+
+@pytest.mark.parametrize("asked_s", [0.0, 0.05])
+async def test_a_request_says_how_long_it_stays(home: Home, asked_s: float) -> None:
+    await home.put("a", keep_alive_s=asked_s)
+    await home.end("a")
+    await until(lambda: not home.house.residents.has(ONE))
+
+
+async def test_for_ever_is_for_ever(home: Home) -> None:
+    await home.put("a", keep_alive_s=-1.0)
+    await home.end("a")
+    await shown(home, is_card("ready", ONE, keep_alive_s=-1.0, pinned=False))
+    await model_config.merge(home.redis, ONE, ModelConfig(keep_alive_s=-1.0))
+    await shown(home, is_card("ready", ONE, pinned=True))
+    await home.redis.delete(keys.CONFIGS)
+
+
+async def test_idle_models_are_unloaded_when_told_busy_ones_not(home: Home) -> None:
+    await home.put("a")
+    await home.end("a")
+    home.words[ONE].go.clear()
+    await home.put("b")
+    await until(lambda: bool(home.served[ONE].publisher.runs))
+    await home.order(Unload(model=ONE))
+    await until(lambda: ONE in home.house.placer._told)
+    await until(lambda: ONE not in home.house.placer._told)
+    home.words[ONE].go.set()
+    await home.end("b")
+    assert ONE in home.served
+    await home.order(Unload(model=ONE))
+    await until(lambda: not home.house.residents.has(ONE))
+
+
+async def test_a_deleted_model_serves_what_waits_and_goes(home: Home) -> None:
+    await home.put("a")
+    await home.end("a")
+    home.house.worker.claiming = False
+    await home.put("b")
+    await home.order(Delete(model=ONE))
+    await until(lambda: ONE in home.house.placer._doomed)
+    assert ONE in home.served
+    home.house.worker.claiming = True
+    home.house.worker.wake()
+    assert isinstance(await home.end("b"), Finished)
+    home.house.placer.look_again()
+    await until(lambda: not home.house.residents.has(ONE))
+
+
+async def test_jobs_of_a_model_that_is_no_more_are_told(home: Home) -> None:
+    await presence.add_model(home.redis, presence.ModelCard(ref="ai/gone:latest", created=0))
+    home.house.worker.claiming = False
+    await home.put("a", "ai/gone:latest")
+    await presence.remove_model(home.redis, "ai/gone:latest")
+    home.house.placer.look_again()
+    home.house.worker.claiming = True
+    assert (await failure(home, "a")).code == "model_not_found"
+
+
+async def test_a_configuration_is_loaded_with(home: Home) -> None:
+    await home.put("a")
+    await home.end("a")
+    await model_config.merge(home.redis, ONE, ModelConfig(context_size=32))
+    await until(lambda: not home.house.residents.has(ONE))
+    await home.put("b")
+    await home.end("b")
+    assert home.served[ONE].context == 32
+    assert home.loads == [ONE, ONE]
+
+
+async def test_given_models_are_loaded_at_the_start_and_kept(
+    fake_redis: ArqRedis, tmp_path: Path
+) -> None:
+    home = Home(fake_redis, tmp_path, pool=False, memory="0")
+    home.start()
+    await until(lambda: len(home.served) == 3)
+    home.house.placer.obey(Unload(model=ONE))
+    assert len(home.served) == 3
+    await home.order(Delete(model=ONE))
+    await until(lambda: set(home.served) == {TWO, THREE})
+    await model_config.merge(fake_redis, TWO, ModelConfig(context_size=16))
+    await until(lambda: home.loads.count(TWO) == 2 and TWO in home.served)
+    assert home.served[TWO].context == 16
+    await home.stop()
+
+
+async def test_a_given_model_that_cannot_be_loaded_stops_the_start(
+    fake_redis: ArqRedis, tmp_path: Path
+) -> None:
+    home = Home(fake_redis, tmp_path, pool=False, memory="0")
+    home.broken.add(TWO)
+    home.start()
+    with pytest.raises(Exception, match="unable to load ai/two"):
+        await home.house.arrivals.failed()
+    await home.stop()
+
+
+async def test_a_configuration_that_does_not_work_is_left_out_at_the_start(
+    fake_redis: ArqRedis, tmp_path: Path
+) -> None:
+    await model_config.merge(fake_redis, ONE, ModelConfig(context_size=2_000_000))
+    home = Home(fake_redis, tmp_path, pool=False, memory="100MB")
+    home.start()
+    await until(lambda: len(home.served) == 3)
+    assert home.served[ONE].context == 64
+    await home.stop()
+
+
+async def test_a_dead_engine_claims_nothing(home: Home) -> None:
+    await home.put("a")
+    await home.end("a")
+    home.served[ONE].engine.dead = True  # type: ignore[misc]
+    await home.put("b")
+    home.house.worker.wake()
+    await home.put("c", TWO)
+    await home.end("c")
+    assert await home.queue.state("b") == "queued"
+
+
+def test_the_models_here_have_the_size_the_tests_count_on(tmp_path: Path) -> None:
+    from workers import memory
+    from workers.models import gguf
+
+    (tmp_path / "m.gguf").write_bytes(model(PAIRS))
+    total = memory.need(gguf.read(tmp_path / "m.gguf"), Settings()).total
+    assert NEED / 2 < total < NEED
