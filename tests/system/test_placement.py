@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared import keys, presence
+from shared import bus, keys, presence
 from shared.settings import Settings
 from tests.system.fleet import CHAT, Fleet, fleet
 from workers import local
@@ -195,3 +195,32 @@ async def test_who_says_so_unloads(tmp_path: Path, said: str) -> None:
             async with asyncio.timeout(10):
                 while any(await held(house)):
                     await asyncio.sleep(0.05)
+
+
+async def test_a_killed_worker_of_the_pool_has_an_heir(tmp_path: Path) -> None:
+    """Nobody else holds the model: the other worker loads it and goes on behind the last token."""
+    settings = {**SMALL, "lease_ms": 1000, "safety_tick_s": 0.5}
+    async with fleet(model=copies(tmp_path, "one"), **settings) as house:
+        house.api()
+        workers = {process.pid: process for process in (house.worker(), house.worker())}
+        await ready(house, workers=2, models=1)
+        async with httpx.AsyncClient(base_url=house.url, timeout=60) as client:
+            more = {"max_tokens": 100, "ignore_eos": True, "temperature": 0}
+            whole = (await chat(client, "one", **more)).json()["choices"][0]["message"]["content"]
+            asking = asyncio.create_task(chat(client, "one", **more))
+            [job] = await running(house)
+            while await bus.last_number(house.redis, job) < 20:
+                await asyncio.sleep(0.01)
+            cards = [card for card, _ in await presence.workers(house.redis) if card.models]
+            house.end(workers[cards[0].pid])
+            answer = await asking
+        assert answer.json()["choices"][0]["message"]["content"] == whole
+        assert answer.json()["usage"]["completion_tokens"] == 100
+        assert len(events(house, "model.adopted")) == 2
+
+
+async def running(house: Fleet) -> list[str]:
+    """The job that runs, once there is one."""
+    while not (jobs := await house.redis.zrange(keys.leases("ai/one:latest"), 0, -1)):
+        await asyncio.sleep(0.01)
+    return [job.decode() for job in jobs]
