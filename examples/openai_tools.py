@@ -25,7 +25,8 @@ answer = client.chat.completions.create(
         }
     ],
     tool_choice="required",
-    temperature=0,
+    parallel_tool_calls=False,
+    max_tokens=300,
 )
 for call in answer.choices[0].message.tool_calls or []:
     print(call.function.name, json.loads(call.function.arguments))
