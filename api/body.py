@@ -20,6 +20,9 @@ T = TypeVar("T")
 EMPTY: dict[str, Any] = {"enum": [None, False, 0, "", [], {}]}
 Refused = Annotated[Any, msgspec.Meta(extra_json_schema=EMPTY)]
 
+# Of an object whose keys are token ids, for the document.
+TOKEN_KEYS = msgspec.Meta(extra_json_schema={"propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$"}})
+
 PLACE = re.compile(r" - at (?:`key` in )?`\$\.?(?P<path>.*)`$")
 UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
 MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")

@@ -38,9 +38,10 @@ async def chat(request: HTTPRequest) -> Response[bytes]:
     """An answer to a conversation, as lines unless `stream` is false."""
     wire = await body.read(request, _chat)
     pen = _pen(wire, "chat")
+    asked = parse.chat(wire, job=new_id("chat-"))  # also of a load: what is refused is refused
     if parse.intent_of(wire) != "run":
         return await _move(request, wire, pen)
-    return await _run(request, wire, pen, parse.chat(wire, job=new_id("chat-")))
+    return await _run(request, wire, pen, asked)
 
 
 @post(
@@ -52,9 +53,10 @@ async def generate(request: HTTPRequest) -> Response[bytes]:
     """An answer to a prompt, as lines unless `stream` is false."""
     wire = await body.read(request, _generate)
     pen = _pen(wire, "generate")
+    asked = parse.generate(wire, job=new_id("gen-"))
     if parse.intent_of(wire) != "run":
         return await _move(request, wire, pen)
-    return await _run(request, wire, pen, parse.generate(wire, job=new_id("gen-")))
+    return await _run(request, wire, pen, asked)
 
 
 def _pen(wire: types.Generation, shape: render.Shape) -> render.Pen:

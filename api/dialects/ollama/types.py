@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from api.body import Refused
+from api.body import TOKEN_KEYS, Refused
 
 KeepAlive = float | str
 Positive = Annotated[float, Meta(ge=0)]
@@ -50,7 +50,7 @@ class Options(Wire, frozen=True, kw_only=True):
     repeat_penalty: Positive | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logit_bias: dict[Count, float] | None = None
+    logit_bias: Annotated[dict[Count, float], TOKEN_KEYS] | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
 
     num_predict: Int32 | None = None

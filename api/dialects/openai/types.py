@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from api.body import TOKEN_KEYS
+
 INT64 = Meta(ge=-(2**63), le=2**63 - 1)
 
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -18,6 +20,7 @@ Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 AtLeastOne = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Window = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
@@ -204,7 +207,7 @@ class Generation(Wire, frozen=True, kw_only=True):
     seed: Annotated[int, INT64] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: dict[TokenId, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], TOKEN_KEYS] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     service_tier: Literal["auto", "default", "flex", "priority", "scale"] | None = None
