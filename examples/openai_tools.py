@@ -20,6 +20,7 @@ answer = client.chat.completions.create(
                     "type": "object",
                     "properties": {"city": {"type": "string", "maxLength": 40}},
                     "required": ["city"],
+                    "additionalProperties": False,
                 },
             },
         }
