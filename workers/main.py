@@ -74,7 +74,7 @@ async def serve(
         house.arrivals.failed(),
         keeper.run(),
     ) as tasks:
-        log.info("worker.ready", worker=metrics.worker, models=sorted(placer.fixed))
+        log.info("worker.started", worker=metrics.worker, models=sorted(placer.fixed))
         try:
             await _first(stopping.wait(), *tasks)
             timeout_s = settings.drain_timeout_s

@@ -72,11 +72,9 @@ class Placer:
         self._told: set[str] = set()  # to be unloaded, if idle
         self._doomed: set[str] = set()
         self._configured: set[str] = set()
-        self._unmet = False
+        self._offered = self._unmet = False
         self._ticked_s = float("-inf")
         self._pauses: list[float] = []
-
-    # -- what it hears -----------------------------------------------------------------------------
 
     def woken(self, ref: str) -> None:
         """There is work for a model that is not here; if others have it, there is no hurry."""
@@ -114,8 +112,6 @@ class Placer:
             case _:
                 return
 
-    # -- what it shows -----------------------------------------------------------------------------
-
     def card(self, models: Iterable[LoadedModel]) -> WorkerCard:
         """This worker's card; `models` are those that are here."""
         residents, taken = self._residents, self._residents.taken_bytes
@@ -125,21 +121,18 @@ class Placer:
         return replace(
             self._worker,
             models=(*models, *coming, *going),
-            pool=self._settings.pool,
+            pool=self._offered,
             memory_bytes=total,
             memory_free_bytes=max(0, total - taken),
             memory_pinned_bytes=residents.pinned_bytes,
         )
 
-    # -- the loop ----------------------------------------------------------------------------------
-
     async def run(self) -> None:
         """Look until cancelled; an outage of Redis is waited out."""
-        if self._settings.pool:
-            self._arrivals.soon(self._library.announce_files())
         while True:
             self._news.clear()
             try:
+                await self._offer()
                 pause_s = await self.look()
             except (RedisError, OSError) as error:
                 log.warning("placement.failed", error=str(error))
@@ -149,6 +142,13 @@ class Placer:
                     await self._news.wait()
             except TimeoutError:
                 continue
+
+    async def _offer(self) -> None:
+        """A worker belongs to the pool once the catalog knows its own files."""
+        if self._settings.pool and not self._offered:
+            await self._library.announce_files()
+            self._offered = True
+            self._arrivals.tell()
 
     async def look(self) -> float:
         """One look; how long until the next one at the latest."""
@@ -227,8 +227,6 @@ class Placer:
             self._doomed.discard(ref)
             self.fixed.discard(ref)
             self._retire(ref)
-
-    # -- the pool ----------------------------------------------------------------------------------
 
     async def _place(self, now_s: float) -> None:
         known = {*await self._survey.models(), *self._library.files}
