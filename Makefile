@@ -15,7 +15,7 @@ ARGS ?=
 .PHONY: help run install fmt check test test-clients test-schema bench lock clean model dev test-tools
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: install  ## install what is missing, start everything, print the first answer
 	@$(VENV)/bin/caravan serve $(ARGS)
