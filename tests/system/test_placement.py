@@ -165,7 +165,7 @@ async def test_a_hot_model_gets_a_second_home_and_leaves_it(tmp_path: Path) -> N
         async with httpx.AsyncClient(base_url=house.url, timeout=100) as client:
             assert (await chat(client, "hot")).status_code == 200
             assert sorted(map(len, await held(house))) == [0, 1]
-            more = {"max_tokens": 24, "ignore_eos": True}
+            more = {"max_tokens": 96, "ignore_eos": True}
             answers = await asyncio.gather(*(chat(client, "hot", **more) for _ in range(12)))
             assert [answer.status_code for answer in answers] == [200] * 12
             adopted = events(house, "model.adopted")
