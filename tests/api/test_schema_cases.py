@@ -96,7 +96,7 @@ schemathesis.serializer.alias("application/x-tar", "application/octet-stream")
 
 
 @schema.parametrize()
-@hypothesis.settings(max_examples=EXAMPLES or A_FEW, deadline=None)
+@hypothesis.settings(max_examples=EXAMPLES or A_FEW, deadline=None, derandomize=not EXAMPLES)
 def test_every_answer_is_as_the_document_says(
     case: schemathesis.Case, url: str, session: requests.Session
 ) -> None:
