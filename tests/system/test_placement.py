@@ -51,9 +51,10 @@ async def chat(client: httpx.AsyncClient, model: str, text: str = "Hi", **more: 
 
 
 def events(house: Fleet, name: str) -> list[dict[str, Any]]:
-    """The log lines of an event."""
+    """The log lines of an event, of all processes, in the order in which they were written."""
     lines = (line for line in house.log().splitlines() if line.startswith("{"))
-    return [one for line in lines if (one := json.loads(line)).get("event") == name]
+    found = [one for line in lines if (one := json.loads(line)).get("event") == name]
+    return sorted(found, key=lambda one: str(one["timestamp"]))
 
 
 async def held(house: Fleet) -> list[set[str]]:
