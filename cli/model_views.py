@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,19 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from cli.model_client import Line
 
 PIECE_BYTES = 1 << 20
+STEP_S = 0.1  # lines that come in one go say nothing of the speed
 
 
 def short(name: str) -> str:
@@ -68,23 +72,45 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-class Bars:
-    """A bar a layer."""
+class Speed(ProgressColumn):
+    """Bytes a second, of the last while; of a transfer that is over, of all of it. Empty while it
+    is not known, and of what was there at once."""
 
-    def __init__(self, progress: Progress) -> None:
+    def render(self, task: Task) -> Text:
+        """The cell of one bar."""
+        speed = task.speed
+        if task.finished:
+            took_s = task.finished_time or 0.0
+            came = task.completed - task.fields.get("before", 0)
+            speed = came / took_s if took_s >= STEP_S else None
+        return Text(f"{size(int(speed))}/s" if speed else "", style="progress.data.speed")
+
+
+class Bars:
+    """A bar a layer. What an earlier pull had brought already has no part in the speed."""
+
+    def __init__(self, progress: Progress, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._progress = progress
+        self._clock = clock
         self._tasks: dict[str, TaskID] = {}
+        self._shown_s: dict[str, float] = {}
 
     def show(self, line: Line) -> None:
         """Take in a line of progress."""
         layer = line.layer
         if layer is None:
             return
-        name = layer.id.removeprefix("sha256:")[:12] or line.mode
         if layer.id not in self._tasks:
-            self._tasks[layer.id] = self._progress.add_task(name, total=layer.size or None)
-        task = self._tasks[layer.id]
-        self._progress.update(task, completed=layer.current, total=layer.size or None)
+            name = layer.id.removeprefix("sha256:")[:12] or line.mode
+            self._tasks[layer.id] = self._progress.add_task(
+                name, total=layer.size or None, completed=layer.current, before=layer.current
+            )
+        elif layer.current != layer.size and self._clock() - self._shown_s[layer.id] < STEP_S:
+            return
+        self._shown_s[layer.id] = self._clock()
+        self._progress.update(
+            self._tasks[layer.id], completed=layer.current, total=layer.size or None
+        )
 
 
 @contextmanager
@@ -94,7 +120,7 @@ def bars(console: Console) -> Iterator[Progress]:
         TextColumn("{task.description}"),
         BarColumn(),
         DownloadColumn(),
-        TransferSpeedColumn(),
+        Speed(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,

@@ -20,7 +20,7 @@ from rich.table import Table
 from cli.problems import Problem
 from shared import presence, refs
 from shared.connection import open_redis
-from shared.presence import WorkerCard
+from shared.presence import LoadedModel, WorkerCard
 from shared.queue import Queue
 
 
@@ -71,13 +71,18 @@ def workers_table(snapshot: Snapshot) -> Table:
             table.add_row(
                 *start,
                 short(one.model),
-                "draining" if card.draining else one.state,
+                "draining" if card.draining else state_of(one),
                 f"{one.slots_busy}/{one.slots}",
                 f"{one.cells_used / one.cells:.0%}" if one.cells else "-",
                 str(one.waiting),
                 f"{one.tokens_per_s:.1f}",
             )
     return table
+
+
+def state_of(model: LoadedModel) -> str:
+    """`ready`, `unloading`, `loading 42 %`."""
+    return f"loading {model.percent} %" if model.state == "loading" else model.state
 
 
 def queues_table(snapshot: Snapshot) -> Table:

@@ -279,9 +279,11 @@ class Placer:
         for ref in (*moved.unload, *moved.retire):
             if ref in self._residents.served and not self._residents.served[ref].tenure.leaving:
                 self._retire(ref)
-        for want in wanted:
-            if want.ref in moved.load and await self._survey.claim_load(want.ref, self._worker.id):
+        for want in (one for one in wanted if one.ref in moved.load):
+            if await self._survey.claim_load(want.ref, self._worker.id, extra=want.extra):
                 self._arrivals.adopt(want.ref, bytes=want.bytes, extra=want.extra)
+            else:
+                self._pauses.append(WATCH_S)
         self._unmet = len(moved.load) < len(wanted)
 
     def _pause_for(self, here: list[Held], now_s: float) -> None:

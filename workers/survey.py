@@ -73,10 +73,16 @@ class Survey:
             queues[ref] = Waiting(backlog, *notes[ref])
         return queues
 
-    async def claim_load(self, ref: str, worker: str) -> bool:
-        """Be the one who loads it; from now on it counts as a load that failed, until `loaded`."""
+    async def claim_load(self, ref: str, worker: str, *, extra: bool) -> bool:
+        """Be the one who loads it; from now on it counts as a load that failed, until `loaded`.
+
+        Not if somebody has it by now (unless it is to be an `extra` one): whoever loads shows it on
+        the card before letting go of the lock, so a card read behind the lock tells."""
         lock = keys.adopt(ref)
         if not await self.redis.set(lock, worker, nx=True, ex=keys.ADOPT_TTL_S):
+            return False
+        if not extra and await self._has_a_home(ref, worker):
+            await self.redis.delete(lock)
             return False
         pipe = self.redis.pipeline(transaction=False)
         pipe.hincrby(keys.loads(ref), "attempts", 1)
@@ -84,6 +90,12 @@ class Survey:
         pipe.expire(keys.loads(ref), keys.LOADS_TTL_S)
         await pipe.execute()
         return True
+
+    async def _has_a_home(self, ref: str, worker: str) -> bool:
+        self._asked_s = float("-inf")
+        others = [card for card in await self.workers() if card.id != worker and not card.draining]
+        held = [one for card in others for one in card.models if one.state != "unloading"]
+        return any(one.model == ref for one in held)
 
     async def still_loading(self, refs: Collection[str]) -> None:
         """Keep being the one."""

@@ -29,6 +29,7 @@ from workers.house import House
 from workers.load import InThread, NoEngine, Order
 from workers.metrics import WorkerMetrics
 from workers.served import Served, Tenure
+from workers.survey import Survey
 
 ONE, TWO, THREE = "ai/one:latest", "ai/two:latest", "ai/three:latest"
 NEED = 19_000_000  # more than one of these models takes, less than two
@@ -225,6 +226,14 @@ async def test_the_least_recently_used_makes_room(home: Home) -> None:
     assert home.loads == [ONE, TWO, THREE, TWO]
 
 
+async def failed_just_now(home: Home, **more: Any) -> None:
+    """The last load of ONE failed in a moment that stays now, however slow the machine is."""
+    last_ms = int(1000 * (await home.redis.time())[0]) + 3_600_000
+    failures = {"last_ms": last_ms, "error": "", **more}
+    await home.redis.hset(keys.loads(ONE), mapping=failures)
+    await home.redis.expire(keys.loads(ONE), 60)
+
+
 async def test_a_failed_load_fails_its_jobs_and_backs_off(home: Home) -> None:
     home.broken.add(ONE)
     await home.put("a")
@@ -233,6 +242,8 @@ async def test_a_failed_load_fails_its_jobs_and_backs_off(home: Home) -> None:
     assert first.code == "model_load_failed"
     assert "unable to load ai/one:latest: tensor 'x' is missing" in first.message
     await failure(home, "b")
+    error = (await home.redis.hget(keys.loads(ONE), "error")).decode()
+    await failed_just_now(home, error=error)
     await home.put("c")
     assert "next try in" in (await failure(home, "c")).message
     assert home.loads == [ONE]
@@ -253,9 +264,7 @@ async def test_after_the_back_off_it_is_tried_again(home: Home) -> None:
 
 
 async def test_a_load_that_killed_its_worker_is_not_repeated_at_once(home: Home) -> None:
-    now_ms = int(1000 * (await home.redis.time())[0])
-    await home.redis.hset(keys.loads(ONE), mapping={"attempts": 1, "last_ms": now_ms, "error": ""})
-    await home.redis.expire(keys.loads(ONE), 60)
+    await failed_just_now(home, attempts=1)
     await home.put("a")
     await home.put("b", TWO)
     await home.end("b")
@@ -264,9 +273,7 @@ async def test_a_load_that_killed_its_worker_is_not_repeated_at_once(home: Home)
 
 
 async def test_one_that_killed_its_workers_again_and_again_is_told(home: Home) -> None:
-    now_ms = int(1000 * (await home.redis.time())[0])
-    await home.redis.hset(keys.loads(ONE), mapping={"attempts": 3, "last_ms": now_ms, "error": ""})
-    await home.redis.expire(keys.loads(ONE), 60)
+    await failed_just_now(home, attempts=3)
     await home.put("a")
     assert "ended its worker 3 times" in (await failure(home, "a")).message
 
@@ -348,6 +355,17 @@ async def test_two_workers_do_not_both_load_it(fake_redis: ArqRedis, tmp_path: P
     assert sum(len(home.loads) for home in homes) == 1
     for home in homes:
         await home.stop()
+
+
+async def test_a_card_seen_too_early_does_not_make_a_second_copy(fake_redis: ArqRedis) -> None:
+    """Another shows the model and lets go of the lock, after this one has looked at the cards."""
+    survey = Survey(fake_redis)
+    assert await survey.workers() == ()
+    await presence.show(fake_redis, other(LoadedModel(model=ONE)))
+    assert not await survey.claim_load(ONE, "w1", extra=False)
+    assert not await fake_redis.exists(keys.adopt(ONE), keys.loads(ONE))
+    assert await survey.claim_load(ONE, "w1", extra=True)
+    await survey.loaded(ONE)
 
 
 @pytest.mark.parametrize("asked_s", [0.0, 0.05])

@@ -34,12 +34,13 @@ def about(what: str) -> Iterator[None]:
 
 @contextmanager
 def in_words() -> Iterator[None]:
-    """An error begins with the words that Docker's clients look for."""
+    """An error begins with the words that Docker's clients look for, and says them once."""
     try:
         yield
     except CaravanError as error:
         if words := WORDS.get(error.code):
-            error.message = f"{words}: {error.message}"
+            start = len(words) + 2 if error.message.lower().startswith(f"{words.lower()}: ") else 0
+            error.message = f"{words}: {error.message[start:]}"
         raise
 
 

@@ -69,7 +69,7 @@ def as_down(error: Exception) -> RemoteDown:
         case RemoteDown():
             return error
         case httpx.RequestError():
-            host = error.request.url.host if error._request else "the remote"
+            host = error.request.url.netloc.decode() if error._request else "the remote"
             why = str(error) or type(error).__name__
             return RemoteDown(f"{host} cannot be reached or broke off ({why}); try again")
         case _:
@@ -88,7 +88,7 @@ async def read_bounded(response: httpx.Response, limit: int = MAX_ANSWER_BYTES) 
         raw += chunk
         if len(raw) > limit:
             raise RemoteDown(
-                f"{response.url.host} sent more than {limit} bytes of {what(response)}"
+                f"{response.url.netloc.decode()} sent more than {limit} bytes of {what(response)}"
             )
     return raw
 
@@ -107,7 +107,7 @@ async def check(response: httpx.Response, *, name: str) -> None:
 
 def problem(response: httpx.Response, reason: str, *, name: str) -> CaravanError:
     """The error a failed response stands for. RemoteDown ones are worth another try."""
-    host = response.url.host
+    host = response.url.netloc.decode()
     match response.status_code:
         case 401 | 403:
             return Unauthorized(
