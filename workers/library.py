@@ -21,7 +21,7 @@ from workers.load import Order
 from workers.models import gguf
 from workers.models.depot import Depot
 from workers.models.ensure import ensure
-from workers.models.gguf import ModelFacts
+from workers.models.gguf import BadModelFile, ModelFacts
 from workers.models.remote.progress import Progress
 from workers.models.store.bundle import Bundle
 from workers.models.store.package import shards
@@ -68,13 +68,19 @@ class Library:
         return await self._order_of(ref, await ensure(self._depot, ref, heard=pulled), config)
 
     async def announce_files(self) -> None:
-        """Offer the settings' own files, where the catalog does not know them yet."""
+        """Offer the settings' own files, where the catalog does not know them yet. One that is no
+        model is said in the log: the others are served."""
         known = await presence.catalog(self._redis)
         for ref in self.files:
-            if ref not in known:
+            if ref in known:
+                continue
+            try:
                 order = await self._order_of_file(ref, await self._config(ref))
-                context = order.settings.context or order.facts.context_length
-                await load.announce(self._redis, order, context=context)
+            except (BadModelFile, OSError) as error:
+                log.error("model.not_offered", model=ref, error=str(error))
+                continue
+            context = order.settings.context or order.facts.context_length
+            await load.announce(self._redis, order, context=context)
 
     async def _config(self, ref: str) -> ModelConfig:
         return await model_config.read(self._redis, ref)

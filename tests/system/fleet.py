@@ -88,10 +88,14 @@ class Fleet:
         """What all processes wrote."""
         return "".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
-    def _start(self, package: str, settings: dict[str, Any]) -> subprocess.Popen[bytes]:
+    def environment(self, **settings: Any) -> dict[str, str]:
+        """Of a process of this fleet."""
         chosen = {**self._settings, **settings}
-        environment = {name: value for name, value in os.environ.items() if "CARAVAN" not in name}
-        environment |= {f"CARAVAN_{name.upper()}": str(value) for name, value in chosen.items()}
+        inherited = {name: value for name, value in os.environ.items() if "CARAVAN" not in name}
+        return inherited | {f"CARAVAN_{name.upper()}": str(value) for name, value in chosen.items()}
+
+    def _start(self, package: str, settings: dict[str, Any]) -> subprocess.Popen[bytes]:
+        environment = self.environment(**settings)
         log = (self.folder / f"{package}-{len(self.processes)}-{time.time_ns()}.log").open("wb")
         with log:
             process = subprocess.Popen(

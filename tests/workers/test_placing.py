@@ -35,6 +35,13 @@ ONE, TWO, THREE = "ai/one:latest", "ai/two:latest", "ai/three:latest"
 NEED = 19_000_000  # more than one of these models takes, less than two
 
 
+@pytest.fixture(autouse=True)
+def cards_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What workers say of themselves outlasts a machine that stands still."""
+    monkeypatch.setattr(keys, "WORKER_TTL_S", 600)
+    monkeypatch.setattr(keys, "ADOPT_TTL_S", 600)
+
+
 class SlowWords(Words):
     """Tokenizing waits for `go`."""
 
@@ -471,6 +478,18 @@ async def test_a_configuration_that_does_not_work_is_left_out_at_the_start(
     home.start()
     await until(lambda: len(home.served) == 3)
     assert home.served[ONE].context == 64
+    await home.stop()
+
+
+async def test_a_file_that_is_no_model_is_not_offered(fake_redis: ArqRedis, tmp_path: Path) -> None:
+    home = Home(fake_redis, tmp_path)
+    (tmp_path / "two.gguf").write_bytes(b"GGUF and nothing more")
+    home.start()
+    while await fake_redis.hlen(keys.CATALOG) < 2:
+        await asyncio.sleep(0)
+    await home.put("a", THREE)
+    assert isinstance(await home.end("a"), Finished)
+    assert set(await presence.catalog(fake_redis)) == {ONE, THREE}
     await home.stop()
 
 

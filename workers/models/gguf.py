@@ -33,7 +33,9 @@ MAX_DEPTH = 4
 MAX_DIMENSIONS = 4
 MAX_LAYERS = 4096
 INTEGERS = "bBhHiIqQ"
+MAX_VOCABULARY = 1 << 20
 TEMPLATE = "tokenizer.chat_template"
+TOKENS = ("tokenizer.ggml.tokens", ARRAY)
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +114,8 @@ def _pairs(reader: HeaderReader, count: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for _ in range(count):
         key = reader.string(limit=MAX_KEY_BYTES)
-        found[key] = _value(reader, reader.number("<I"))
+        kind = reader.number("<I")
+        found[key] = _vocabulary(reader) if (key, kind) == TOKENS else _value(reader, kind)
     return found
 
 
@@ -133,6 +136,26 @@ def _array(reader: HeaderReader) -> int | tuple[int, ...]:
     if form[-1:] in INTEGERS and form and count <= MAX_LAYERS:
         return tuple(reader.number(form) for _ in range(count))
     return _skip_array(reader, kind, count, depth=1)
+
+
+def _vocabulary(reader: HeaderReader) -> int:
+    """How many tokens there are. No two may be alike, but for empty ones: such a file would end
+    the process that loads it, by an assertion of the library."""
+    kind, count = reader.number("<I"), reader.number("<Q")
+    if kind != STRING:
+        return _skip_array(reader, kind, count, depth=1)
+    if count > min(MAX_VOCABULARY, reader.left // 8):
+        raise BadModelFile(f"the header claims a vocabulary of {count} tokens")
+    known: set[bytes] = set()
+    for _ in range(count):
+        token = reader.bytes()
+        if token in known:
+            raise BadModelFile(
+                f"the vocabulary has the token {token.decode(errors='replace')!r} twice"
+            )
+        if token:
+            known.add(token)
+    return int(count)
 
 
 def _skip_array(reader: HeaderReader, kind: int, count: int, *, depth: int) -> int:

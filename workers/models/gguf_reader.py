@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from shared.errors import CaravanError
 
-MAX_KEPT_BYTES = 8 << 20
+MAX_KEPT_BYTES = 32 << 20
 
 
 class BadModelFile(CaravanError):
@@ -62,11 +62,15 @@ class HeaderReader:
 
     def string(self, *, limit: int = MAX_KEPT_BYTES) -> str:
         """One string, kept: counts against what a header may hold in memory."""
+        return self.bytes(limit=limit).decode("utf-8", "replace")
+
+    def bytes(self, *, limit: int = MAX_KEPT_BYTES) -> bytes:
+        """One string as it is, kept as well."""
         length = self.number("<Q")
         self._kept += length
         if length > limit or self._kept > MAX_KEPT_BYTES:
             raise BadModelFile("the model file's header has more text than is sensible")
-        return self.take(length).decode("utf-8", "replace")
+        return self.take(length)
 
     def skip_string(self) -> None:
         """One string, not kept."""

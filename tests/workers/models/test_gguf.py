@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.workers.models.mutants import mutants
 from workers.models import gguf
 from workers.models.gguf import BadModelFile, ModelFacts
 
@@ -122,6 +123,12 @@ LIES = {
     "no architecture": model({"general.name": "x"}),
     "alignment": model({"general.architecture": "llama", "general.alignment": 0}),
     "weights cut": model(weights=bytes(127)),
+    "a token twice": model({**PAIRS, "tokenizer.ggml.tokens": ["a", "b", "a"]}),
+    "more tokens than bytes": b"GGUF"
+    + struct.pack("<IQQ", 3, 0, 1)
+    + text("tokenizer.ggml.tokens")
+    + struct.pack("<IIQ", 9, 8, 2**19)
+    + bytes(64),
     "not a model": b"PK\x03\x04" + bytes(100),
 }
 
@@ -143,6 +150,22 @@ def test_any_changed_byte_is_facts_or_an_error(
     except BadModelFile:
         return
     assert isinstance(facts, ModelFacts)
+
+
+def test_empty_tokens_may_repeat(tmp_path: Path) -> None:
+    """The library gives them names of their own."""
+    facts = read(tmp_path, model({**PAIRS, "tokenizer.ggml.tokens": ["", "a", ""]}))
+    assert facts.vocab_size == 3
+
+
+def test_harmed_files_are_facts_or_an_error(tmp_path: Path) -> None:
+    told = 0
+    for _, data in mutants(tmp_path, 200):
+        try:
+            assert read(tmp_path, data).architecture
+        except BadModelFile:
+            told += 1
+    assert 100 < told < 200  # most are seen here, some only by who loads the file
 
 
 def test_layers_that_differ_are_counted_one_by_one(tmp_path: Path) -> None:
