@@ -18,7 +18,7 @@ from api.app import Application, create_app
 from shared import presence
 from shared.presence import WorkerCard
 from shared.queue import Queue
-from shared.settings import Settings
+from shared.settings import Settings, listed
 from tests.workers.models.store.files import gguf_bytes
 from workers.models.remote import options
 from workers.models.store.package import package
@@ -85,7 +85,11 @@ async def keeping(redis: ArqRedis, settings: Settings) -> AsyncIterator[Keeper]:
 
 def _keeper(settings: Settings, redis: ArqRedis) -> AbstractAsyncContextManager[Keeper]:
     queue = Queue(redis, lease_ms=settings.lease_ms)
-    hasty = options.RemoteOptions(retry=HASTY, file_roots=(settings.home / "roots",))
+    hasty = options.RemoteOptions(
+        retry=HASTY,
+        file_roots=(settings.home / "roots",),
+        mirrors=listed(settings.registry_mirrors),
+    )
     return open_keeper(settings, redis, queue, "w1", options=hasty)
 
 

@@ -7,12 +7,15 @@ import tarfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from arq.connections import ArqRedis
 
+from shared import refs
 from shared.settings import Settings
 from tests.api.storehouse import Storehouse, hasty, lines, storehouse
 from tests.registry import run_registry
+from tests.workers.models.store.files import gguf_bytes, modelpack_tar
 
 pytestmark = [pytest.mark.redis]
 FORMS = ("m", "m:latest", "ai/m", "ai/m:latest", "docker.io/ai/m", "index.docker.io/ai/m:latest")
@@ -80,6 +83,30 @@ async def test_c2_c3_c4_progress_then_success_then_cached(house: Storehouse, pus
     assert again["message"] == "Using cached model: 4.19KiB"
 
 
+@pytest.mark.registry
+async def test_c5_every_name_pulls_the_same_model(
+    real_redis: ArqRedis, settings: Settings, registry: str, tmp_path: Path
+) -> None:
+    """A mirror stands for Docker Hub; what has no organisation is `ai`'s, whoever else has one."""
+    mirrored = msgspec.structs.replace(hasty(settings), registry_mirrors=f"http://{registry}")
+    async with storehouse(real_redis, mirrored) as house:
+        ids = {}
+        for at, owner in enumerate(("ai", "test")):
+            name = f"{registry}/{owner}/m:latest"
+            ids[owner] = (await house.add(tmp_path, name, seed=str(at))).id
+            assert lines(await house.client.post(f"/models/{name}/push"))[-1]["type"] == "success"
+            await house.client.delete(f"/models/{name}")
+        digest = ids["ai"]
+        forms = (*FORMS, f"m@{digest}", f"ai/m@{digest}", f"docker.io/ai/m@{digest}")
+        for form in (*forms, f"{registry}/ai/m", f"{registry}/ai/m@{digest}"):
+            assert lines(await house.create(form))[-1]["type"] == "success", form
+            (model,) = (await house.client.get("/models")).json()
+            assert model["id"] == digest, form
+            assert (await house.client.delete(f"/models/{digest}")).status_code == 200
+        assert lines(await house.create("test/m"))[-1]["type"] == "success"
+        assert (await house.client.get("/models/test/m")).json()["id"] == ids["test"]
+
+
 async def test_c6_every_form_of_a_name_is_the_model(house: Storehouse, tmp_path: Path) -> None:
     model = await house.add(tmp_path, "m")
     digits = model.id.removeprefix("sha256:")
@@ -120,18 +147,42 @@ async def test_c9_c10_lists(house: Storehouse, tmp_path: Path) -> None:
     assert (await house.client.get("/engines/v1/models")).json()["data"] == []
 
 
-@pytest.mark.parametrize("source", FORMS)
-@pytest.mark.parametrize("target", ["t", "t:v2", "org/t", "org/t:v2", "registry.example.com/a/t"])
-async def test_c12_tags(house: Storehouse, tmp_path: Path, source: str, target: str) -> None:
+async def test_c11_modelpack_has_dockers_config(house: Storehouse) -> None:
+    tar = modelpack_tar(gguf_bytes())
+    loaded = await house.client.post("/models/load", content=tar)
+    assert loaded.status_code == 200
+    (native,) = (await house.client.get("/models")).json()
+    assert native["id"] == loaded.headers["x-caravan-model"]
+    config = native["config"]
+    assert (config["format"], config["parameters"], config["size"]) == ("gguf", "1k", "1k")
+    (listed,) = (await house.client.get("/engines/v1/models")).json()["data"]
+    assert (listed["id"], listed["dmr"]["architecture"]) == (native["id"], "llama")
+
+
+TARGETS = (
+    *("t", "t:v2", "org/t", "org/t:v2", "ai/t:v3", "docker.io/ai/t:v4", "docker.io/org/t:v5"),
+    *("registry.example.com/a/t", "localhost:5000/t:v6"),
+)
+
+
+async def test_c12_tags(house: Storehouse, tmp_path: Path) -> None:
+    """Nine targets from twelve forms of the source."""
     model = await house.add(tmp_path, "m")
-    path, _, tag = target.partition(":")
-    answer = await house.client.post(
-        f"/models/{source}/tag", params={"repo": path, "tag": tag or "latest"}
-    )
-    assert answer.status_code == 201
-    assert answer.json()["target"] == f"{path}:{tag or 'latest'}"
-    for name in (source, target):
-        assert (await house.client.get(f"/models/{name}")).json()["id"] == model.id
+    digits = model.id.removeprefix("sha256:")
+    by_id = (model.id, digits, digits[:12], f"m@{model.id}", f"ai/m@{model.id}")
+    for source in (*FORMS, *by_id, f"docker.io/ai/m@{model.id}"):
+        for target in TARGETS:
+            path, tag = refs.split_tag(target)
+            answer = await house.client.post(
+                f"/models/{source}/tag", params={"repo": path, "tag": tag}
+            )
+            assert (answer.status_code, answer.json()["target"]) == (201, f"{path}:{tag}")
+        for name in (source, *TARGETS):
+            assert (await house.client.get(f"/models/{name}")).json()["id"] == model.id, name
+        tags = (await house.client.get("/models/m")).json()["tags"]
+        assert len(tags) == 1 + len(TARGETS)
+        for target in TARGETS:
+            assert (await house.client.delete(f"/models/{target}")).status_code == 200
 
 
 async def test_c13_tag_wants_a_model_and_both_halves(house: Storehouse, tmp_path: Path) -> None:
@@ -158,6 +209,8 @@ async def test_c14_push(house: Storehouse, registry: str, tmp_path: Path) -> Non
     assert {line["mode"] for line in told} == {"push"}
     missing = await house.client.post("/models/org/none:v/push")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+    for name in ("A B", "%20"):
+        assert (await house.client.post(f"/models/{name}/push")).status_code in (400, 404)
 
 
 @pytest.mark.parametrize("force", ["", "?force", "?force=true"])

@@ -117,7 +117,7 @@ async def test_a_model_in_parts(house: Storehouse, caravan: Terminal, tmp_path: 
         (["models", "push", "none"], "Model not found"),
         (["models", "export", "none"], "model not found"),
         (["models", "tag", "none", "other"], "model not found"),
-        (["pull", "A B"], "invalid model reference"),
+        (["pull", "A B"], "Invalid model reference: "),
         (["models", "import", "/none.gguf"], "there is no file"),
         (["unload"], "--all"),
     ],

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
+import tarfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from workers.models.store import artifact, digests
 from workers.models.store.blobs import INCOMPLETE
 from workers.models.store.package import package
 from workers.models.store.store import Store, StoredModel
@@ -57,3 +62,38 @@ def add_model(
 def whole_blobs(store: Store) -> list[str]:
     """Whole blobs of a store."""
     return [path.name for path in store.blobs.folder.glob("*") if path.suffix != INCOMPLETE]
+
+
+def tar_of(*entries: tuple[str, bytes] | tarfile.TarInfo) -> io.BytesIO:
+    """A tar of files, and of bare headers."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        for entry in entries:
+            if isinstance(entry, tarfile.TarInfo):
+                tar.addfile(entry)
+                continue
+            member = tarfile.TarInfo(entry[0])
+            member.size = len(entry[1])
+            tar.addfile(member, io.BytesIO(entry[1]))
+    raw.seek(0)
+    return raw
+
+
+def modelpack_tar(weights: bytes) -> bytes:
+    """A model in CNCF's format, as a tar."""
+    config = msgspec.json.encode({"config": {"format": "gguf", "paramSize": "1k"}})
+    manifest = msgspec.json.encode(
+        {
+            "schemaVersion": 2,
+            "artifactType": "application/vnd.cncf.model.manifest.v1+json",
+            "config": descriptor(artifact.MODELPACK_CONFIG, config),
+            "layers": [descriptor(artifact.RAW_WEIGHTS, weights)],
+        }
+    )
+    blobs = [(f"blobs/sha256/{digests.hex_of(digests.of(raw))}", raw) for raw in (config, weights)]
+    return tar_of(*blobs, ("manifest.json", manifest)).getvalue()
+
+
+def descriptor(kind: str, raw: bytes) -> dict[str, object]:
+    """A blob as a manifest names it."""
+    return {"mediaType": kind, "digest": digests.of(raw), "size": len(raw)}

@@ -13,28 +13,18 @@ from hypothesis import strategies as st
 
 from shared.errors import CaravanError
 from shared.model_errors import BadArchive, ModelNotFound, NoSpace, UnsupportedArtifact
-from tests.workers.models.store.files import add_model
+from tests.workers.models.store.files import (
+    add_model,
+    descriptor,
+    modelpack_tar,
+    tar_of,
+)
 from workers.models.store import archive, artifact, digests, disk
 from workers.models.store.manifest import parse
 from workers.models.store.package import repackage
 from workers.models.store.store import Store, open_store
 
 Entry = tuple[str, bytes]
-
-
-def tar_of(*entries: Entry | tarfile.TarInfo) -> io.BytesIO:
-    """A tar of files, and of bare headers."""
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as tar:
-        for entry in entries:
-            if isinstance(entry, tarfile.TarInfo):
-                tar.addfile(entry)
-                continue
-            member = tarfile.TarInfo(entry[0])
-            member.size = len(entry[1])
-            tar.addfile(member, io.BytesIO(entry[1]))
-    raw.seek(0)
-    return raw
 
 
 def entries_of(store: Store, name: str, *, prefix: str = "blobs/sha256/") -> list[Entry]:
@@ -94,23 +84,9 @@ def test_a_modelpack_tar_loads(other: Store, store: Store, tmp_path: Path) -> No
     """C21's CNCF variant, written by hand over the same weights."""
     add_model(store, tmp_path, "m")
     weights = (tmp_path / "a.gguf").read_bytes()
-    config = msgspec.json.encode({"config": {"format": "gguf", "paramSize": "1k"}})
-    manifest = msgspec.json.encode(
-        {
-            "schemaVersion": 2,
-            "artifactType": "application/vnd.cncf.model.manifest.v1+json",
-            "config": _descriptor(artifact.MODELPACK_CONFIG, config),
-            "layers": [_descriptor(artifact.RAW_WEIGHTS, weights)],
-        }
-    )
-    blobs = [(f"blobs/sha256/{digests.hex_of(digests.of(raw))}", raw) for raw in (config, weights)]
-    model = archive.load(other, tar_of(*blobs, ("manifest.json", manifest)))
+    model = archive.load(other, io.BytesIO(modelpack_tar(weights)))
     assert (model.config.format, model.config.parameters) == ("gguf", "1k")
     assert other.bundle(model.id).model.read_bytes() == weights
-
-
-def _descriptor(kind: str, raw: bytes) -> dict[str, object]:
-    return {"mediaType": kind, "digest": digests.of(raw), "size": len(raw)}
 
 
 def test_a_tar_cut_anywhere_is_an_error_and_leaves_nothing(
@@ -188,8 +164,8 @@ def test_other_kinds_of_artifacts_are_refused(store: Store) -> None:
     manifest = msgspec.json.encode(
         {
             "schemaVersion": 2,
-            "config": _descriptor("application/vnd.oci.image.config.v1+json", config),
-            "layers": [_descriptor(artifact.GGUF, config)],
+            "config": descriptor("application/vnd.oci.image.config.v1+json", config),
+            "layers": [descriptor(artifact.GGUF, config)],
         }
     )
     blob = (f"blobs/sha256/{digests.hex_of(digests.of(config))}", config)
