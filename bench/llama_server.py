@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.system.fleet import free_port
+from tests.servers import free_port
 from workers.engine.runner import usable_cores
 
 START_LIMIT_S = 120.0

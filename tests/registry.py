@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import free_port
+
 
 @contextlib.contextmanager
 def run_registry(folder: Path) -> Iterator[str]:
@@ -19,8 +21,7 @@ def run_registry(folder: Path) -> Iterator[str]:
     binary = shutil.which("docker-registry")
     if not binary:
         pytest.skip("docker-registry is not installed")
-    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     config = folder / "config.yml"
     config.write_text(
         "version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\n"

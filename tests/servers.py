@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import shutil
 import socket
 import subprocess
@@ -10,6 +11,17 @@ import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+
+PORTS = range(20_000, 32_000)  # not those the kernel gives to outgoing connections
+
+
+def free_port() -> int:
+    """A TCP port of loopback on which nobody listens, and which no connection takes by chance
+    before the server that is to have it is there."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def redis_binaries() -> dict[str, str]:

@@ -19,7 +19,7 @@ from shared.connection import open_redis
 from shared.events import ChoiceEnd, Finished, Started, TextDelta
 from tests.api.caller import chat
 from tests.api.fleet import MODEL, FakeWorker, said
-from tests.servers import redis_binaries, run_redis
+from tests.servers import free_port, redis_binaries, run_redis
 
 CHAT = "/v1/chat/completions"
 DROP_IN = "/exp/vDD4.40/engines/llama.cpp/v1/chat/completions"
@@ -28,11 +28,6 @@ DROP_IN = "/exp/vDD4.40/engines/llama.cpp/v1/chat/completions"
 def environment(**settings: object) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CARAVAN_")}
     return kept | {f"CARAVAN_{name.upper()}": str(value) for name, value in settings.items()}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class Api:

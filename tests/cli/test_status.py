@@ -12,7 +12,7 @@ from arq.connections import ArqRedis
 from rich.console import Console
 
 from cli.problems import Problem
-from cli.status import Snapshot, duration, render, show, take
+from cli.status import Snapshot, duration, render, show, state_of, take
 from shared import presence
 from shared.presence import LoadedModel, ModelCard, WorkerCard
 from shared.queue import Queue
@@ -95,3 +95,8 @@ async def test_no_redis_is_a_sentence(tmp_path: Path) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_model_on_its_way_says_how_far_it_is() -> None:
+    assert state_of(LoadedModel(model="m", state="loading", percent=42)) == "loading 42 %"
+    assert state_of(LoadedModel(model="m")) == "ready"

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from redis.asyncio import Redis
 
 from shared.connection import open_redis
 from shared.settings import Settings
-from tests.servers import RedisServer, redis_binaries
+from tests.servers import RedisServer, free_port, redis_binaries
 
 MODEL = "ai/smollm2"
 REF = "ai/smollm2:latest"
@@ -126,13 +125,6 @@ def samples(text: str, name: str, labels: dict[str, str]) -> Iterator[tuple[dict
         for sample in family.samples:
             if sample.name == name and labels.items() <= sample.labels.items():
                 yield sample.labels, sample.value
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.asynccontextmanager
