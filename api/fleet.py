@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
 from shared import presence, refs
-from shared.errors import UnknownModel
+from shared.errors import CannotLoad, UnknownModel
 from shared.presence import ModelCard, WorkerCard
 
 FRESH_S = 1.0
@@ -43,6 +44,19 @@ class Fleet:
         rate = await self.jobs_per_s(model)
         return jobs / rate if rate > 0 else None
 
+    async def require_home(self, ref: str) -> None:
+        """Raises CannotLoad for a stored model for which nobody would ever come: workers are there,
+        each for models of its own, and none has this one. Where no worker is, it waits for one."""
+        if not _shut_out(ref, await self.workers()):
+            return
+        card = await self.model(ref)
+        if card is not None and card.stores and _shut_out(ref, await self.workers(fresh=True)):
+            raise CannotLoad(
+                f"no worker serves {ref}: those that run were given models of their own; start one "
+                f"with CARAVAN_POOL=true, which loads any model, or with CARAVAN_MODEL={ref}",
+                param="model",
+            )
+
     async def catalog(self) -> dict[str, ModelCard]:
         """Every model there is, by ref."""
         return await presence.catalog(self._redis)
@@ -60,6 +74,14 @@ class Fleet:
     async def model(self, ref: str) -> ModelCard | None:
         """One model by its normalised name, None when there is none."""
         return await presence.model(self._redis, ref)
+
+
+def _shut_out(ref: str, cards: Sequence[WorkerCard]) -> bool:
+    """Whether all that run have chosen, and not this. A worker without models has yet to begin."""
+    there = [card for card in cards if card.pool or (card.models and not card.draining)]
+    return bool(there) and not any(
+        card.pool or any(one.model == ref for one in card.models) for card in there
+    )
 
 
 def _is(card: ModelCard, name: str) -> bool:

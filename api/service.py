@@ -73,7 +73,7 @@ class Service:
     async def start(self, request: Request) -> Job:
         """Make the request a job. The inbox is open before it is enqueued.
 
-        Raises UnknownModel, QueueFull (with `retry_after_s`), QueueDown.
+        Raises UnknownModel, CannotLoad, QueueFull (with `retry_after_s`), QueueDown.
         """
         box = await self.inbox.open(request.id)
         self._jobs.add(request.id)
@@ -139,6 +139,7 @@ class Service:
         settings = self.settings
         wait_ms = int(1000 * settings.queue_timeout_s)
         try:
+            await self.fleet.require_home(request.model)
             return await self.queue.enqueue(
                 await self.configs.applied(request),
                 reply=self.inbox.channel,

@@ -22,6 +22,11 @@ def queue_of(store: str) -> str:
     return f"{STORE}/{store}"
 
 
+def is_queue(name: str) -> bool:
+    """Whether a queue is a store's and no model's."""
+    return name.startswith(STORE) and ":" not in name
+
+
 class Pull(msgspec.Struct, frozen=True, kw_only=True, tag="pull"):
     """Bring a model here. `source` is a name, `file:` or `https:`; `ref` what to call it, by
     default as its source. `token` logs in at the remote."""

@@ -8,7 +8,7 @@ import signal
 
 import structlog
 
-from shared import codec, keys
+from shared import codec, keys, storing
 from shared.control import Cancel, Configured, Delete, Drain, Unload
 from workers.claim import LeasedWorker
 from workers.placing import Placer
@@ -56,5 +56,5 @@ def hear(
 def _wake(worker: LeasedWorker, model: str, placer: Placer | None) -> None:
     if model in worker.served:
         worker.wake(model)
-    elif placer is not None:
+    elif placer is not None and not storing.is_queue(model):  # those are the keeper's
         placer.woken(model)

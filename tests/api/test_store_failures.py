@@ -11,6 +11,9 @@ import msgspec
 import pytest
 from arq.connections import ArqRedis
 
+from api.fleet import Fleet
+from shared import keys, presence
+from shared.presence import LoadedModel, WorkerCard
 from shared.settings import Settings
 from tests.api.conftest import serve
 from tests.api.storehouse import Storehouse, hasty, keeping, lines, storehouse
@@ -210,3 +213,32 @@ async def test_models_of_hosts_that_are_away(
     await real_redis.delete("caravan:worker:w1")
     assert (await house.client.get("/models/m")).status_code == 200
     assert (await house.client.delete("/models/m")).status_code == 503
+
+
+async def test_a_stored_model_that_no_worker_would_serve(
+    house: Storehouse, real_redis: ArqRedis, tmp_path: Path
+) -> None:
+    """It is said at once, until a worker of the pool is there; with no worker at all it waits."""
+    await house.add(tmp_path, "m")
+    ask = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    own = WorkerCard(
+        id="w2",
+        host="here",
+        pid=2,
+        device="cpu",
+        started_ms=0,
+        models=(LoadedModel(model="ai/own:latest"),),
+    )
+    await presence.show(real_redis, own)
+    await real_redis.expire(keys.worker("w2"), 600)
+    house.app.service.fleet = Fleet(real_redis)
+    answer = await house.client.post("/v1/chat/completions", json=ask)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (500, "model_load_failed")
+    assert "CARAVAN_POOL=true" in error["message"]
+
+    for there in (msgspec.structs.replace(own, models=(), pool=True), None):
+        await presence.leave(real_redis, "w2")
+        if there:
+            await presence.show(real_redis, there)
+        await Fleet(real_redis).require_home("ai/m:latest")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from arq.connections import ArqRedis
 
-from shared import bus, codec, keys, model_config, presence
+from shared import bus, codec, keys, model_config, presence, storing
 from shared.control import Control, Delete, Unload
 from shared.events import Event, Failed, Finished
 from shared.model_config import ModelConfig
@@ -430,6 +430,17 @@ async def test_jobs_of_a_model_that_is_no_more_are_told(home: Home) -> None:
     home.house.placer.look_again()
     home.house.worker.claiming = True
     assert (await failure(home, "a")).code == "model_not_found"
+
+
+async def test_a_store_s_jobs_are_not_those_of_a_missing_model(home: Home) -> None:
+    """A worker of the pool hears of them too, but they are for who keeps the store."""
+    for at, queue in enumerate((storing.STORE, storing.queue_of("abc"))):
+        task = storing.StoreTask(id=f"s{at}", model=queue, task=storing.Purge())
+        await home.queue.enqueue(task, reply="r", cost=1)
+    await home.put("a")
+    assert isinstance(await home.end("a"), Finished)
+    assert set(home.served) == {ONE}
+    assert {await home.queue.state(job) for job in ("s0", "s1")} == {"queued"}
 
 
 async def test_a_configuration_is_loaded_with(home: Home) -> None:
