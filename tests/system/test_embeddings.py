@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +14,7 @@ import pytest_asyncio
 
 from deploy import embedding_model
 from tests.model.bert import Bert
-from tests.system.fleet import MODEL, Fleet, fleet
+from tests.system.fleet import MODEL, fleet
 
 pytestmark = [pytest.mark.model, pytest.mark.redis, pytest.mark.timeout(240)]
 
@@ -31,14 +32,17 @@ async def client() -> AsyncIterator[httpx.AsyncClient]:
         house.worker()
         await house.ready()
         async with httpx.AsyncClient(base_url=house.url, timeout=60) as opened:
-            await both_there(opened, house)
+            await both_there(opened)
             yield opened
 
 
-async def both_there(client: httpx.AsyncClient, house: Fleet) -> None:
-    """The worker has put both models into the catalog."""
-    listed = (await client.get("/v1/models")).json()["data"]
-    assert any(one["id"].startswith(MINILM) for one in listed), (listed, house.log())
+async def both_there(client: httpx.AsyncClient) -> None:
+    """Return once the worker has loaded both models."""
+    while True:
+        ready = (await client.get("/ready")).json()
+        if len(ready["models"]) == 2:
+            return
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.asyncio(loop_scope="module")

@@ -334,7 +334,7 @@ async def test_a_look_checks_the_config(pulls: Pulls, honest: Play) -> None:
 
 
 async def test_nobody_listens(pulls: Pulls) -> None:
-    with pytest.raises(RemoteDown, match=r"127\.0\.0\.1 cannot be reached"):
+    with pytest.raises(RemoteDown, match=r"127\.0\.0\.1:1 cannot be reached"):
         await watch(pulls.pull("127.0.0.1:1/org/m"))
 
 
