@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from shared import model_config
 from shared.errors import CaravanError, ModelTooBig
+from shared.model_errors import ModelNotFound
 from shared.settings import Settings
 from workers.library import Budget, Library
 from workers.load import Order
@@ -118,6 +119,8 @@ class Arrivals:
             log.error("model.configuration_refused", model=ref, error=error.message)
             self.plain.add(ref)
         elif not self.trouble.done():
+            if isinstance(error, ModelNotFound):
+                error.message += "; a worker with CARAVAN_POOL=true starts without it"
             self.trouble.set_exception(error)
 
     def _done(self, task: asyncio.Future[None]) -> None:

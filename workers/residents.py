@@ -45,8 +45,9 @@ class Loading:
         self.outcome = asyncio.get_running_loop().create_future()
 
     def progress(self, done: float) -> bool:
-        """How much is done, 0 to 1, on the loading thread; False: stop."""
-        self.percent = int(100 * done)
+        """How much is done, 0 to 1, on the loading thread; False: stop. What was pulled first is
+        not counted down to be loaded."""
+        self.percent = max(self.percent, int(100 * done))
         return not self.stopped
 
     @property
