@@ -30,14 +30,17 @@ from tests.api.dialects.scripts import TOOLS
 from tests.api.fleet import MODEL, FakeWorker, said
 
 APART = {
-    "C46": "durations of keep_alive: with the placement of models",
-    "C47": "idle eviction: with the placement of models",
-    "C48": "a crashed holder gives its place up: with the placement of models",
+    "C46": "durations of keep_alive: tests/api/dialects/dmr/test_engines.py",
+    "C47": "idle eviction: tests/workers/test_placement.py, tests/system/test_placement.py",
+    "C48": "idle and crashed holders give their place up: tests/workers/test_placing.py, "
+    "tests/system/test_placement.py, tests/system/test_harmed_models.py",
     "C49": "there is one engine, so nothing is chosen; other names are 404 (C38)",
     "C50": "flags belong to the operator and are refused by name (DMR in docs/dialects.md)",
-    "C54": "the command line's own tests",
+    "C54": "the command line: tests/cli/test_models.py",
     "C55": "there are no raw engine arguments; settings are typed and refused by name",
-    "C56": "not tested there either; here: tests/system, tests/api/test_service.py",
+    "C56": "not there; here: tests/workers/test_placing.py (a loaded one deleted, a busy one "
+    "unloaded, memory), tests/api/test_store_failures.py (pulls that fail, two at once), "
+    "tests/shared/test_queue.py (order)",
 }
 RESPONSES = (
     "/responses",

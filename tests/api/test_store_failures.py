@@ -155,6 +155,31 @@ async def test_a_client_that_leaves_ends_its_pull_but_not_another_s(
     assert house.store.bundle(name).model.read_bytes() == whole
 
 
+async def test_two_pulls_at_once_and_the_third_waits(house: Storehouse, remote: Remote) -> None:
+    going, standing = asyncio.Event(), asyncio.Semaphore(0)
+    loop = asyncio.get_running_loop()
+
+    def play(asked: Asked) -> Answer:
+        if "/manifests/" in asked.path and not going.is_set():
+            loop.call_soon_threadsafe(standing.release)
+            asyncio.run_coroutine_threadsafe(going.wait(), loop).result()
+        return remote.honest(asked)
+
+    with serve_remote(play) as server:
+        names = [f"{server.host}/org/m{number}" for number in range(3)]
+        pulling = [asyncio.create_task(house.create(name)) for name in names]
+        for _ in range(2):
+            await standing.acquire()
+        while len(house.keeper.running) < 3:
+            await asyncio.sleep(0.01)
+        assert server.count("/manifests/") == 2
+        going.set()
+        for answer in await asyncio.gather(*pulling):
+            assert lines(answer)[-1]["type"] == "success"
+        assert server.count("/manifests/") == 3
+    assert len(house.store.get(names[0]).tags) == 3
+
+
 async def test_a_worker_that_stops_hands_its_pull_to_another(
     house: Storehouse, remote: Remote, real_redis: ArqRedis, settings: Settings
 ) -> None:
