@@ -6,7 +6,6 @@ before it is used, arrays are walked and not kept, and whatever is wrong raises 
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from math import prod
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from workers.models.gguf_arrays import array, vocabulary
 from workers.models.gguf_reader import BadModelFile, HeaderReader
 from workers.models.gguf_tables import (
     ARRAY,
@@ -27,13 +27,8 @@ from workers.models.gguf_tables import (
 __all__ = ["BadModelFile", "ModelFacts", "read"]
 MAX_PAIRS = 65_536
 MAX_TENSORS = 262_144
-MAX_STRINGS = 8_388_608
 MAX_KEY_BYTES = 65_535
-MAX_DEPTH = 4
 MAX_DIMENSIONS = 4
-MAX_LAYERS = 4096
-INTEGERS = "bBhHiIqQ"
-MAX_VOCABULARY = 1 << 20
 TEMPLATE = "tokenizer.chat_template"
 TOKENS = ("tokenizer.ggml.tokens", ARRAY)
 
@@ -115,7 +110,7 @@ def _pairs(reader: HeaderReader, count: int) -> dict[str, Any]:
     for _ in range(count):
         key = reader.string(limit=MAX_KEY_BYTES)
         kind = reader.number("<I")
-        found[key] = _vocabulary(reader) if (key, kind) == TOKENS else _value(reader, kind)
+        found[key] = vocabulary(reader) if (key, kind) == TOKENS else _value(reader, kind)
     return found
 
 
@@ -126,55 +121,8 @@ def _value(reader: HeaderReader, kind: int) -> Any:
     if kind == STRING:
         return reader.string()
     if kind == ARRAY:
-        return _array(reader)
+        return array(reader)
     raise BadModelFile(f"the header has a value of unknown type {kind}")
-
-
-def _array(reader: HeaderReader) -> int | tuple[int, ...]:
-    kind, count = reader.number("<I"), reader.number("<Q")
-    form = SCALARS.get(kind, "")
-    if form[-1:] in INTEGERS and form and count <= MAX_LAYERS:
-        return tuple(reader.number(form) for _ in range(count))
-    return _skip_array(reader, kind, count, depth=1)
-
-
-def _vocabulary(reader: HeaderReader) -> int:
-    """How many tokens there are. No two may be alike, but for empty ones: such a file would end
-    the process that loads it, by an assertion of the library."""
-    kind, count = reader.number("<I"), reader.number("<Q")
-    if kind != STRING:
-        return _skip_array(reader, kind, count, depth=1)
-    if count > min(MAX_VOCABULARY, reader.left // 8):
-        raise BadModelFile(f"the header claims a vocabulary of {count} tokens")
-    known: set[bytes] = set()
-    for _ in range(count):
-        token = reader.bytes()
-        if token in known:
-            raise BadModelFile(
-                f"the vocabulary has the token {token.decode(errors='replace')!r} twice"
-            )
-        if token:
-            known.add(token)
-    return int(count)
-
-
-def _skip_array(reader: HeaderReader, kind: int, count: int, *, depth: int) -> int:
-    if depth > MAX_DEPTH:
-        raise BadModelFile("the header has arrays nested too deep")
-    if kind in SCALARS:
-        reader.skip(struct.calcsize(SCALARS[kind]) * count)
-    elif kind not in (STRING, ARRAY):
-        raise BadModelFile(f"the header has an array of unknown type {kind}")
-    elif count > min(MAX_STRINGS, reader.left // 8):
-        raise BadModelFile(f"the header claims an array of {count} entries")
-    else:
-        for _ in range(count):
-            if kind == STRING:
-                reader.skip_string()
-            else:
-                inner, length = reader.number("<I"), reader.number("<Q")
-                _skip_array(reader, inner, length, depth=depth + 1)
-    return int(count)
 
 
 def _alignment(pairs: dict[str, Any]) -> int:
