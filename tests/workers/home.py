@@ -40,7 +40,7 @@ class SlowWords(Words):
         self.go.set()
 
     def tokenize(self, request: Tokenize, *, enqueued_s: float) -> tuple[int, ...]:
-        assert self.go.wait(20)
+        assert self.go.wait(120)
         return super().tokenize(request, enqueued_s=enqueued_s)
 
 
@@ -94,7 +94,7 @@ class Home:
 
     def _decode(self, ref: str, on_progress: OnProgress) -> None:
         on_progress(0.42)
-        assert self.gate.wait(20)
+        assert self.gate.wait(120)
         if ref in self.broken:
             raise BadModel("tensor 'x' is missing")
         if not on_progress(1.0):

@@ -11,6 +11,7 @@ MAX_STRINGS = 8_388_608
 MAX_VOCABULARY = 1 << 20
 MAX_DEPTH = 4
 MAX_LAYERS = 4096
+MAX_SHOWN = 64
 INTEGERS = "bBhHiIqQ"
 
 
@@ -35,9 +36,8 @@ def vocabulary(reader: HeaderReader) -> int:
     for _ in range(count):
         token = reader.bytes()
         if token in known:
-            raise BadModelFile(
-                f"the vocabulary has the token {token.decode(errors='replace')!r} twice"
-            )
+            text = token[:MAX_SHOWN].decode(errors="replace")
+            raise BadModelFile(f"the vocabulary has the token {text!r} twice")
         if token:
             known.add(token)
     return int(count)
