@@ -231,6 +231,8 @@ class Placer:
     async def _place(self, now_s: float) -> None:
         known = {*await self._survey.models(), *self._library.files}
         queues = await self._survey.queues(self._refs(known, now_s))
+        if queues.keys() - known:  # a model is in the catalog before its first job is queued
+            known |= await self._survey.models()
         here = [held(one, queues.get(one.ref), now_s=now_s) for one in self._models()]
         gone = [one.ref for one in here if one.ref in self._doomed or one.ref not in known]
         self._drop(

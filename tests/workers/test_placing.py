@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -278,6 +279,23 @@ async def test_jobs_of_a_model_that_is_no_more_are_told(home: Home) -> None:
     home.house.placer.look_again()
     home.house.worker.claiming = True
     assert (await failure(home, "a")).code == "model_not_found"
+
+
+async def test_a_model_that_came_in_the_middle_of_a_look_is_known(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The catalog was read just before the model came, its queue just after."""
+    placer, read, late = home.house.placer, home.house.placer._survey.models, [ONE]
+
+    async def models() -> set[str]:
+        known, waits = await read(), await home.queue.state("a")
+        return known - {late.pop()} if late and waits else known
+
+    monkeypatch.setattr(placer, "_library", SimpleNamespace(files={}))
+    monkeypatch.setattr(placer._survey, "models", models)
+    await home.put("a")
+    assert isinstance(await home.end("a"), Finished)
+    assert not late
 
 
 async def test_a_store_s_jobs_are_not_those_of_a_missing_model(home: Home) -> None:
