@@ -234,6 +234,7 @@ class Placer:
         if queues.keys() - known:  # a model is in the catalog before its first job is queued
             known |= await self._survey.models()
         here = [held(one, queues.get(one.ref), now_s=now_s) for one in self._models()]
+        self._doomed = {ref for ref in self._doomed if self._residents.has(ref)}
         gone = [one.ref for one in here if one.ref in self._doomed or one.ref not in known]
         self._drop(
             [one.ref for one in here if one.ref in gone and not (one.waiting or one.leaving)]

@@ -271,6 +271,14 @@ async def test_a_deleted_model_serves_what_waits_and_goes(home: Home) -> None:
     await until(lambda: not home.house.residents.has(ONE))
 
 
+async def test_one_that_is_deleted_and_comes_back_stays(home: Home) -> None:
+    home.house.placer.obey(Delete(model=ONE))
+    for job, ref in (("a", ONE), ("b", TWO), ("c", ONE)):
+        await home.put(job, ref)
+        assert isinstance(await home.end(job), Finished)
+    assert home.loads == [ONE, TWO]
+
+
 async def test_jobs_of_a_model_that_is_no_more_are_told(home: Home) -> None:
     await presence.add_model(home.redis, presence.ModelCard(ref="ai/gone:latest", created=0))
     home.house.worker.claiming = False
