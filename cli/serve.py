@@ -111,12 +111,14 @@ async def serve(
 
 
 def settle(settings: Settings, environment: dict[str, str]) -> tuple[Settings, dict[str, str]]:
-    """Check what can be checked, and fix the port if any will do."""
+    """Check what can be checked, fix the port if any will do, and let the workers serve what is
+    pulled, unless the operator has decided about it."""
     port = checks.free_port(settings.host, settings.port)
     checks.free_socket(settings.unix_socket)
     checks.model_files(settings)
-    settings = msgspec.structs.replace(settings, port=port)
-    return settings, {**environment, variables.variable("port"): str(port)}
+    pool = variables.variable("pool")
+    fixed = {variables.variable("port"): str(port), pool: environment.get(pool, "true")}
+    return msgspec.structs.replace(settings, port=port), environment | fixed
 
 
 async def _first(opening: asyncio.Task[None], stop: asyncio.Event) -> None:

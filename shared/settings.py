@@ -67,7 +67,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = "ai/smollm2"
     pool: Annotated[
-        bool, _about("Serve any model of the catalog: load on demand, unload what is idle")
+        bool,
+        _about(
+            "Serve any model of the catalog: load on demand, unload what is idle; the workers of "
+            "`caravan serve` do, unless this is set"
+        ),
     ] = False
     memory: Annotated[
         str,

@@ -14,6 +14,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from cli.serve import settle
+from shared.settings import Settings
 from tests.cli.processes import Served, alive, until
 
 pytestmark = pytest.mark.redis
@@ -44,6 +46,14 @@ def test_one_chat_then_the_banner_then_a_clean_end_in_order(serve: Serve) -> Non
     assert [line for line in served.diary if "end" in line] == ["api.end", "worker.end"]
     assert not (served.home / "redis" / "redis.sock").exists()
     assert "Traceback" not in served.output
+
+
+@pytest.mark.parametrize(("given", "pool"), [({}, "true"), ({"CARAVAN_POOL": "false"}, "false")])
+def test_its_workers_serve_what_is_pulled_unless_they_shall_not(
+    given: dict[str, str], pool: str
+) -> None:
+    settings, environment = settle(Settings(port=0), given)
+    assert environment == {"CARAVAN_POOL": pool, "CARAVAN_PORT": str(settings.port)}
 
 
 def test_a_killed_worker_api_and_redis_come_back_and_redis_forgets_nothing(serve: Serve) -> None:
