@@ -12,6 +12,7 @@ from shared.errors import CannotLoad, UnknownModel
 from shared.presence import ModelCard, WorkerCard
 
 FRESH_S = 1.0
+GONE_S = 60.0
 
 
 class Fleet:
@@ -21,6 +22,7 @@ class Fleet:
         self._redis = redis
         self._cards: tuple[WorkerCard, ...] = ()
         self._asked_s = float("-inf")
+        self._seen: dict[str, float] = {}  # when some worker had a model
 
     async def workers(self, *, fresh: bool = False) -> tuple[WorkerCard, ...]:
         """The live workers' cards, at most FRESH_S old, or just now asked for."""
@@ -28,6 +30,7 @@ class Fleet:
             self._asked_s = time.monotonic()  # before the answer: one question at a time
             rows = await presence.workers(self._redis)
             self._cards = tuple(card for card, _ in rows)
+            self._seen |= {one.model: self._asked_s for card in self._cards for one in card.models}
         return self._cards
 
     async def jobs_per_s(self, model: str) -> float:
@@ -43,19 +46,6 @@ class Fleet:
         """How long `jobs` take to be claimed; None when nobody knows."""
         rate = await self.jobs_per_s(model)
         return jobs / rate if rate > 0 else None
-
-    async def require_home(self, ref: str) -> None:
-        """Raises CannotLoad for a stored model for which nobody would ever come: workers are there,
-        each for models of its own, and none has this one. Where no worker is, it waits for one."""
-        if not _shut_out(ref, await self.workers()):
-            return
-        card = await self.model(ref)
-        if card is not None and card.stores and _shut_out(ref, await self.workers(fresh=True)):
-            raise CannotLoad(
-                f"no worker serves {ref}: those that run were given models of their own; start one "
-                f"with CARAVAN_POOL=true, which loads any model, or with CARAVAN_MODEL={ref}",
-                param="model",
-            )
 
     async def catalog(self) -> dict[str, ModelCard]:
         """Every model there is, by ref."""
@@ -74,6 +64,21 @@ class Fleet:
     async def model(self, ref: str) -> ModelCard | None:
         """One model by its normalised name, None when there is none."""
         return await presence.model(self._redis, ref)
+
+    async def require_home(self, ref: str) -> None:
+        """Raises CannotLoad for a stored model for which nobody would ever come: workers are there,
+        each for models of its own, and none has this one, nor had it lately: it may be one that
+        starts again. Where no worker is at all, it waits for one."""
+        cards, now_s = await self.workers(), time.monotonic()
+        if not _shut_out(ref, cards) or now_s - self._seen.get(ref, float("-inf")) < GONE_S:
+            return
+        card = await self.model(ref)
+        if card is not None and card.stores and _shut_out(ref, await self.workers(fresh=True)):
+            raise CannotLoad(
+                f"no worker serves {ref}: those that run were given models of their own; start one "
+                f"with CARAVAN_POOL=true, which loads any model, or with CARAVAN_MODEL={ref}",
+                param="model",
+            )
 
 
 def _shut_out(ref: str, cards: Sequence[WorkerCard]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -262,6 +263,9 @@ async def test_a_stored_model_that_no_worker_would_serve(
     assert (answer.status_code, error["code"]) == (500, "model_load_failed")
     assert "CARAVAN_POOL=true" in error["message"]
 
+    restarting = Fleet(real_redis)
+    restarting._seen["ai/m:latest"] = time.monotonic()
+    await restarting.require_home("ai/m:latest")
     for there in (msgspec.structs.replace(own, models=(), pool=True), None):
         await presence.leave(real_redis, "w2")
         if there:
