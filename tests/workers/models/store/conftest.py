@@ -16,7 +16,7 @@ from workers.models.remote.push import Pushed
 from workers.models.store.store import Store, open_store
 
 HASTY = Retry(attempts=3, first_s=0.001, longest_s=0.01)
-OPTIONS = RemoteOptions(retry=HASTY, timeout_s=10)
+OPTIONS = RemoteOptions(retry=HASTY)
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def hub(files: dict[str, bytes] = FILES, *, lfs: bool = True) -> Play:
 @asynccontextmanager
 async def pulling(store: Store, server: Loopback) -> AsyncIterator[Pulls]:
     """Pulls whose Hub is the server."""
-    options = RemoteOptions(retry=HASTY, hub_endpoint=server.url, timeout_s=10)
+    options = RemoteOptions(retry=HASTY, hub_endpoint=server.url)
     async with open_pulls(store, options) as pulls:
         yield pulls
 
@@ -249,7 +249,7 @@ async def test_the_token_stays_with_the_hub(store: Store) -> None:
 
 
 async def test_nobody_listens(store: Store) -> None:
-    options = RemoteOptions(retry=HASTY, hub_endpoint="http://127.0.0.1:1", timeout_s=5)
+    options = RemoteOptions(retry=HASTY, hub_endpoint="http://127.0.0.1:1")
     async with open_pulls(store, options) as pulls:
         with pytest.raises(RemoteDown, match="the Hub cannot be reached"):
             await watch(pulls.pull(f"hf.co/{REPOSITORY}"))

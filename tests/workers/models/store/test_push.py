@@ -24,7 +24,7 @@ from workers.models.store import digests
 from workers.models.store.manifest import parse
 from workers.models.store.store import Store, StoredModel
 
-CHUNKED = RemoteOptions(retry=HASTY, push_chunk_bytes=100_000, timeout_s=10)
+CHUNKED = RemoteOptions(retry=HASTY, push_chunk_bytes=100_000)
 
 
 @pytest.fixture
