@@ -247,9 +247,11 @@ class Placer:
         return [one for one in self._residents.served.values() if one.refusal is None]
 
     def _refs(self, known: set[str], now_s: float) -> set[str]:
-        """Which queues to look at: at a tick all, else those we heard of or have to do with."""
+        """Which queues to look at: at a tick all, else those we heard of or have to do with; also
+        of models that may be here before the look is over, and are not idle then."""
         woken, self._woken = self._woken, set()
-        refs = {*woken, *self._adoption.since, *self._residents.served}
+        mine = {*self._residents.served, *self._residents.loading}
+        refs = {*woken, *self._adoption.since, *mine}
         if now_s - self._ticked_s < self._settings.safety_tick_s:
             return refs
         self._ticked_s = now_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ from shared.settings import Settings
 from tests.workers.home import ONE, THREE, TWO, Home, failure, is_card, other, shown
 from tests.workers.models.test_gguf import PAIRS, model
 from tests.workers.test_worker import until
-from workers.survey import Survey
+from workers.survey import Survey, Waiting
 
 NEED = 19_000_000  # more than one of these models takes, less than two
 
@@ -304,6 +304,40 @@ async def test_a_model_that_came_in_the_middle_of_a_look_is_known(
     await home.put("a")
     assert isinstance(await home.end("a"), Finished)
     assert not late
+
+
+async def test_a_model_that_is_ready_in_the_middle_of_a_look_is_not_idle(
+    fake_redis: ArqRedis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has served nobody yet, and another waits for its room."""
+    home = Home(fake_redis, tmp_path, memory="25MB")
+    read, worker, looks = home.house.placer._survey.queues, home.house.worker, 0
+
+    async def queues(refs: Collection[str]) -> dict[str, Waiting]:
+        nonlocal looks
+        found = await read(refs)
+        if TWO in found and ONE in home.house.residents.loading:
+            looks += 1
+        if looks == 2 and not home.gate.is_set():
+            worker.claiming = False
+            home.gate.set()
+            await until(lambda: ONE in home.served)
+        elif not worker.claiming:
+            worker.claiming = True
+            worker.wake()
+        return found
+
+    monkeypatch.setattr(home.house.placer._survey, "queues", queues)
+    home.start()
+    await home.ready()
+    home.gate.clear()
+    await home.put("a")
+    await until(lambda: ONE in home.house.residents.loading)
+    await home.put("b", TWO)
+    for job in ("a", "b"):
+        assert isinstance(await home.end(job), Finished)
+    assert home.loads == [ONE, TWO]
+    await home.stop()
 
 
 async def test_a_store_s_jobs_are_not_those_of_a_missing_model(home: Home) -> None:
