@@ -50,7 +50,8 @@ class ScriptedRunner:
     wrong copy, cut or position shows in the text. Tokens are bytes; 256 ends.
 
     `answers` are texts for prompts (the longest prompt that fits); other prompts get letters by
-    checksum, with no end. Counts computed tokens and keeps the plans. `refuse` makes the next
+    checksum, with no end. An embedding is the byte that its first number says. Counts computed
+    tokens and keeps the plans. `refuse` makes the next
     decodes answer "no cells", `breaks` makes one raise.
     """
 
@@ -63,6 +64,7 @@ class ScriptedRunner:
         cells: int = 4096,
         context_length: int = 1024,
         batch_rows: int = 64,
+        width: int = 2,
         can_cut: bool = True,
     ) -> None:
         self.slots = slots
@@ -72,6 +74,7 @@ class ScriptedRunner:
         self.batch_rows = batch_rows
         self.can_cut = can_cut
         self.n_vocab = 257
+        self.width = width
         self.ends = np.array([END])
         self.computed = 0
         self.plans: list[Plan] = []
@@ -81,6 +84,7 @@ class ScriptedRunner:
         self.before_decode: Callable[[], None] = lambda: None
         self._answers = {prompt.encode(): text.encode() for prompt, text in (answers or {}).items()}
         self._memory: list[list[tuple[int, int]]] = [[] for _ in range(self.sequence_ids)]
+        self._positions: list[list[int]] = [[] for _ in range(self.sequence_ids)]
         self._cell = itertools.count()
         self._rows: dict[int, Logits] = {}
 
@@ -94,7 +98,8 @@ class ScriptedRunner:
         if not plan.chunks:
             return True
         rows = sum(len(chunk.tokens) for chunk in plan.chunks)
-        assert rows <= self.batch_rows, "more rows than a batch holds"
+        embedded = sum(len(c.tokens) for c in plan.chunks if c.embedded is not None)
+        assert max(embedded, rows - embedded) <= self.batch_rows, "more rows than a batch holds"
         assert len({chunk.slot for chunk in plan.chunks}) == len(plan.chunks), "a slot twice"
         if self.refuse or self.used + rows > self.cells:
             self.refuse = max(0, self.refuse - 1)
@@ -128,14 +133,18 @@ class ScriptedRunner:
 
     def _edit(self, edit: Copy | Cut) -> None:
         match edit:
-            case Copy(source, target, length):
+            case Copy(source, target, length, lag):
+                positions, end = self._positions[source], length - lag
+                assert all(at < end for at in positions[:length]), "a copy would lack a cell"
+                assert all(at >= end for at in positions[length:]), "a copy would have more cells"
+                self._positions[target] = positions[:length]
                 assert not self._memory[target], "copy into a slot that holds something"
                 assert 0 < length <= len(self._memory[source]), "copy of what is not there"
                 assert self.can_cut or length == len(self._memory[source]), "part of a whole"
                 self._memory[target] = self._memory[source][:length]
             case Cut(slot, keep):
                 assert self.can_cut or keep == 0, "a memory that cannot be cut"
-                del self._memory[slot][keep:]
+                del self._memory[slot][keep:], self._positions[slot][keep:]
 
     def _compute(self, chunks: Sequence[Chunk]) -> None:
         self._rows, row = {}, 0
@@ -143,7 +152,8 @@ class ScriptedRunner:
             memory = self._memory[chunk.slot]
             assert chunk.start == len(memory), "a position is missing or doubled"
             first_output = len(chunk.tokens) - chunk.outputs
-            for n, token in enumerate(chunk.tokens):
+            self._positions[chunk.slot] += _positions(chunk)
+            for n, token in enumerate(_values(chunk)):
                 memory.append((next(self._cell), token))
                 if n >= first_output:
                     self._rows[row] = self._logits_after(_bytes(memory))
@@ -194,6 +204,21 @@ class FakeSampler:
         assert not self._closed, "closed twice"
         self._closed = True
         self._runner.open_samplers -= 1
+
+
+def _values(chunk: Chunk) -> Sequence[int]:
+    if chunk.embedded is None:
+        return chunk.tokens
+    assert chunk.outputs == 0, "logits of an embedding"
+    assert len(chunk.embedded.numbers) == len(chunk.tokens), "a row is missing"
+    return [int(row[0]) for row in chunk.embedded.numbers]
+
+
+def _positions(chunk: Chunk) -> list[int]:
+    first = chunk.start - chunk.lag
+    if chunk.embedded is None:
+        return list(range(first, first + len(chunk.tokens)))
+    return list(map(int, chunk.embedded.positions[0]))
 
 
 def _bytes(memory: Sequence[tuple[int, int]]) -> bytes:

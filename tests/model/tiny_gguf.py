@@ -15,7 +15,7 @@ WIDTH, INNER, STATE, RANK, CONV, HEADS, LAYERS = 64, 128, 8, 8, 4, 2, 6
 WINDOW = 16
 BYTE_OFFSET = 3
 ALIGNMENT = 32
-UINT32, FLOAT32, STRING, ARRAY, INT32 = 4, 6, 8, 9, 5
+UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 UNKNOWN, CONTROL, BYTE = 2, 3, 6
 VOCABULARY = [("<unk>", UNKNOWN), ("<s>", CONTROL), ("</s>", CONTROL)] + [
     (f"<0x{byte:02X}>", BYTE) for byte in range(256)
@@ -56,7 +56,7 @@ def write_mamba(path: Path) -> Path:
     return _write(path, "mamba", facts, tensors)
 
 
-def write_gemma3(path: Path) -> Path:
+def write_gemma3(path: Path, **more: Any) -> Path:
     """A model of which most layers look back over a short window only."""
     draw = np.random.default_rng(8)
     tensors = _ends(draw)
@@ -82,7 +82,36 @@ def write_gemma3(path: Path) -> Path:
         "gemma3.block_count": LAYERS,
         "gemma3.attention.layer_norm_rms_epsilon": 1e-5,
     }
-    return _write(path, "gemma3", facts, tensors)
+    return _write(path, "gemma3", {**facts, **more}, tensors)
+
+
+def write_plain(path: Path, architecture: str = "llama", **facts: Any) -> Path:
+    """A model of plain attention: `llama`, or `qwen2vl` with positions of three axes."""
+    draw = np.random.default_rng(9)
+    tensors = _ends(draw)
+    for n in range(LAYERS):
+        for norm in ("attn_norm", "ffn_norm"):
+            tensors[f"blk.{n}.{norm}.weight"] = np.ones(WIDTH)
+        for square in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            tensors[f"blk.{n}.{square}.weight"] = _random(draw, WIDTH, WIDTH)
+            if architecture == "qwen2vl" and square != "attn_output":
+                tensors[f"blk.{n}.{square}.bias"] = np.zeros(WIDTH)
+        for up in ("ffn_gate", "ffn_up"):
+            tensors[f"blk.{n}.{up}.weight"] = _random(draw, INNER, WIDTH)
+        tensors[f"blk.{n}.ffn_down.weight"] = _random(draw, WIDTH, INNER)
+    shape = {
+        "context_length": 512,
+        "embedding_length": WIDTH,
+        "feed_forward_length": INNER,
+        "attention.head_count": HEADS,
+        "attention.head_count_kv": HEADS,
+        "block_count": LAYERS,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+    }
+    if architecture == "qwen2vl":
+        shape["rope.dimension_sections"] = [4, 6, 6, 0]
+    named = {f"{architecture}.{key}": value for key, value in shape.items()}
+    return _write(path, architecture, {**named, **facts}, tensors)
 
 
 def _random(draw: np.random.Generator, *shape: int) -> NDArray[np.float64]:
@@ -99,9 +128,13 @@ def _ends(draw: np.random.Generator) -> Tensors:
 
 
 def _write(path: Path, architecture: str, facts: dict[str, Any], tensors: Tensors) -> Path:
-    pairs = {
+    """A model that speaks bytes."""
+    return write_file(path, {**_vocabulary(architecture), **facts}, tensors)
+
+
+def _vocabulary(architecture: str) -> dict[str, Any]:
+    return {
         "general.architecture": architecture,
-        **facts,
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": [text for text, _ in VOCABULARY],
         "tokenizer.ggml.scores": [0.0] * len(VOCABULARY),
@@ -109,6 +142,10 @@ def _write(path: Path, architecture: str, facts: dict[str, Any], tensors: Tensor
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
     }
+
+
+def write_file(path: Path, pairs: dict[str, Any], tensors: Tensors) -> Path:
+    """Any GGUF."""
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs))
     head += b"".join(_string(key) + _value(value) for key, value in pairs.items())
     data = b""
@@ -128,6 +165,8 @@ def _value(value: Any) -> bytes:
     match value:
         case str():
             return struct.pack("<I", STRING) + _string(value)
+        case bool():
+            return struct.pack("<I?", BOOL, value)
         case int():
             return struct.pack("<II", UINT32, value)
         case float():

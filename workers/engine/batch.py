@@ -42,13 +42,38 @@ class Batch:
             end = at + len(chunk.tokens)
             self._token[at:end] = chunk.tokens
             self._pos[at:end] = self._counting[: end - at]
-            self._pos[at:end] += chunk.start
+            self._pos[at:end] += chunk.start - chunk.lag
             self._slot[at:end] = chunk.slot
             self._output[at:end] = 0
             self._output[end - chunk.outputs : end] = 1
             at = end
         self.native.n_tokens = at
         return self.native
+
+
+class EmbeddedBatch:
+    """A llama_batch of chunks of embeddings: made anew each time, images being few and large."""
+
+    def __init__(self, chunks: Sequence[Chunk]) -> None:
+        parts = [chunk.embedded for chunk in chunks if chunk.embedded is not None]
+        rows = sum(len(part.numbers) for part in parts)
+        self._numbers = np.concatenate([part.numbers for part in parts])
+        self._pos = np.concatenate([part.positions for part in parts], axis=1)
+        counts = [len(part.numbers) for part in parts]
+        self._slot = np.repeat(np.array([chunk.slot for chunk in chunks], np.int32), counts)
+        self._slot_count = np.ones(rows, np.int32)
+        addresses = self._slot.ctypes.data + 4 * np.arange(rows, dtype=np.uintp)
+        self._slot_pointers = addresses.astype(np.uintp)
+        self._output = np.zeros(rows, np.int8)
+        self.native = llama_cpp.llama_batch(
+            n_tokens=rows,
+            token=None,
+            embd=_pointer(self._numbers, ctypes.c_float),
+            pos=_pointer(self._pos, ctypes.c_int32),
+            n_seq_id=_pointer(self._slot_count, ctypes.c_int32),
+            seq_id=_pointer(self._slot_pointers, ctypes.POINTER(ctypes.c_int32)),
+            logits=_pointer(self._output, ctypes.c_int8),
+        )
 
 
 def _pointer(array: NDArray[Any], kind: Any) -> Any:

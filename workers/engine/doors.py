@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from shared.events import ChoiceEnd, Event, Logprob
 from shared.requests import Lane, Sampling
+from workers.engine.media import Media
 
 
 class TextPipeline(Protocol):
@@ -51,6 +52,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     prompt, counted against `max_tokens`, run through sampler, grammar and pipeline without events.
     `max_tokens` counts from the end of the prompt and never exceeds the context.
     `mask(c)` makes choice c's grammar: cheap, because it was compiled before.
+    `media` are what the prompt's placeholders stand for, in their order (see media.py).
     """
 
     key: str
@@ -66,6 +68,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: int | None = None
     mask: Callable[[int], TokenMask] | None = None
     lane: Lane = "interactive"
+    media: tuple[Media, ...] = ()
 
 
 EndKind = Literal["finished", "preempted", "cancelled", "failed"]

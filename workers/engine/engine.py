@@ -28,6 +28,7 @@ from workers.engine.doors import (
     StepStats,
 )
 from workers.engine.job import Job
+from workers.engine.media import TEXT_ONLY, Layout
 from workers.engine.pace import Pace
 from workers.engine.plan import Chunk, Runner
 from workers.engine.scheduler import Schedule, Scheduler
@@ -164,9 +165,12 @@ class Engine:
 
     def _admit(self, request: SequenceRequest) -> None:
         self._arrivals += 1
-        job = Job(request, order=self._arrivals, context_length=self._runner.context_length)
+        error = self._fault(request)
+        layout = TEXT_ONLY if error else Layout(request.prompt, request.media)
+        longest = self._runner.context_length
+        job = Job(request, order=self._arrivals, context_length=longest, layout=layout)
         self._jobs.append(job)
-        if error := self._fault(request):
+        if error:
             job.leave("failed", error=error)
             return
         for sequence in job.sequences:
@@ -175,7 +179,8 @@ class Engine:
 
     def _fault(self, request: SequenceRequest) -> str:
         """Why a request cannot be computed at all; empty if it can."""
-        tokens = [*request.prompt, *(token for ids in request.resumed for token in ids)]
+        prompt = [token for token in request.prompt if token >= 0 or not request.media]
+        tokens = [*prompt, *(token for ids in request.resumed for token in ids)]
         if not 0 < len(request.prompt) < self._runner.context_length:
             return f"a prompt of {len(request.prompt)} tokens does not fit the context"
         if not all(0 <= token < self._runner.n_vocab for token in tokens):
@@ -186,6 +191,20 @@ class Engine:
             limits.check(request.sampling, n_vocab=self._runner.n_vocab)
         except RequestError as error:
             return error.message
+        return self._media_fault(request)
+
+    def _media_fault(self, request: SequenceRequest) -> str:
+        """The same of its images and sounds."""
+        try:
+            Layout(request.prompt, request.media)
+        except ValueError as error:
+            return str(error)
+        if request.media and request.prompt[-1] < 0:
+            return "a prompt that ends in an image"
+        if any(one.rows.shape != (len(one.ids), self._runner.width) for one in request.media):
+            return "embeddings of another model"
+        if any(one.whole and len(one.ids) > self._runner.batch_rows for one in request.media):
+            return "an image that is larger than a batch"
         return ""
 
     def _speak(self, schedule: Schedule) -> None:

@@ -6,6 +6,7 @@ import time
 
 from shared.events import ChoiceEnd, Event
 from workers.engine.doors import End, EndKind, Output, SequenceRequest
+from workers.engine.media import TEXT_ONLY, Layout
 from workers.engine.plan import Runner
 from workers.engine.sequence import Sequence, Status
 from workers.engine.voice import Said, Voice
@@ -14,13 +15,27 @@ from workers.engine.voice import Said, Voice
 class Job:
     """A request and its sequences, one a choice. `end` is set once, when it has left."""
 
-    def __init__(self, request: SequenceRequest, *, order: int, context_length: int) -> None:
+    def __init__(
+        self,
+        request: SequenceRequest,
+        *,
+        order: int,
+        context_length: int,
+        layout: Layout = TEXT_ONLY,
+    ) -> None:
         self.request = request
         self.key = request.key
         self.most_tokens = min(request.max_tokens, context_length - len(request.prompt))
         resumed = request.resumed or ((),) * request.choices
         self.sequences = tuple(
-            Sequence(request.prompt, resumed[choice], choice=choice, order=order, lane=request.lane)
+            Sequence(
+                request.prompt,
+                resumed[choice],
+                choice=choice,
+                order=order,
+                lane=request.lane,
+                layout=layout,
+            )
             for choice in range(request.choices)
         )
         self.end: End | None = None

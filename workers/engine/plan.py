@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.requests import Sampling
+from workers.engine.media import Rows
 
 Logits = NDArray[np.float32]  # one row, as wide as the vocabulary; -inf forbids a token
 
 
 class Copy(msgspec.Struct, frozen=True):
-    """Let slot `target`, which is empty, share the first `length` cells of `source`."""
+    """Let slot `target`, which is empty, share the first `length` cells of `source`: those at
+    positions below `length - lag`."""
 
     source: int
     target: int
     length: int
+    lag: int = 0
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -33,16 +36,20 @@ Edit = Copy | Cut
 
 
 class Chunk(msgspec.Struct, frozen=True):
-    """Tokens of one slot to compute, from position `start`; its last `outputs` rows want logits."""
+    """Tokens of one slot to compute, the first at `start`; the last `outputs` rows want logits.
+    Positions are indices less `lag`. `embedded` in place of the tokens, which stand for it."""
 
     slot: int
     start: int
     tokens: Sequence[int]
     outputs: int
+    lag: int = 0
+    embedded: Rows | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """One step: memory edits, in order, then the rows of one llama_decode."""
+    """One step: memory edits, in order, then the rows. Chunks of embeddings come last and want no
+    logits: whatever order they are computed in, the rows that do are counted from 0."""
 
     edits: tuple[Edit, ...] = ()
     chunks: tuple[Chunk, ...] = ()
@@ -78,8 +85,9 @@ class Runner(Protocol):
     cells: int
     idle_cells: int  # what cached prefixes may keep before they slow the others down
     context_length: int  # longest sequence
-    batch_rows: int  # most rows of one plan
+    batch_rows: int  # most rows of one plan, and most embeddings beside them
     n_vocab: int
+    width: int  # of an embedding
     can_cut: bool  # whether a slot's memory can be shortened and shared in part
     ends: NDArray[np.int64]  # the end-of-generation tokens
 

@@ -18,8 +18,8 @@ import llama_cpp
 import numpy as np
 
 from shared.requests import Sampling
-from workers.engine.batch import Batch
-from workers.engine.plan import Copy, Cut, Edit, EngineError, Logits, Plan
+from workers.engine.batch import Batch, EmbeddedBatch
+from workers.engine.plan import Chunk, Copy, Cut, Edit, EngineError, Logits, Plan
 from workers.engine.sampling import LlamaSampler
 from workers.engine.weights import BadModel, Weights, open_weights
 
@@ -52,6 +52,7 @@ class LlamaRunner:
         self.context_length = min(longest, self.cells)
         self.batch_rows: int = llama_cpp.llama_n_batch(context)
         self.n_vocab = weights.vocab.n_vocab
+        self.width: int = llama_cpp.llama_model_n_embd_inp(weights.pointer)
         self.can_cut = weights.can_cut
         self.ends = np.array(sorted(weights.vocab.eog), np.int64)
         self.piece = weights.vocab.piece
@@ -115,12 +116,43 @@ class LlamaRunner:
         """Apply the edits, compute the chunks; False: no cells. Raises EngineError."""
         for edit in plan.edits:
             self._edit(edit)
-        if not plan.chunks:
-            return True
-        status = llama_cpp.llama_decode(self._context, self._batch.fill(plan.chunks))
+        text = [chunk for chunk in plan.chunks if chunk.embedded is None]
+        media = [chunk for chunk in plan.chunks if chunk.embedded is not None]
+        done: list[Chunk] = []
+        for whole in (False, True):  # before the tokens: the logits kept are the last decode's
+            part = [c for c in media if c.embedded is not None and c.embedded.whole == whole]
+            if part and not self._decode_embedded(part, whole=whole):
+                return self._take_back(done)
+            done += part
+        if text and not self._compute(self._batch.fill(text)):
+            return self._take_back(done)
+        return True
+
+    def _decode_embedded(self, chunks: list[Chunk], *, whole: bool) -> bool:
+        batch = EmbeddedBatch(chunks)
+        if not whole:
+            return self._compute(batch.native)
+        llama_cpp.llama_set_causal_attn(self._context, False)
+        try:
+            return self._compute(batch.native)
+        finally:
+            llama_cpp.llama_set_causal_attn(self._context, True)
+
+    def _compute(self, batch: Any) -> bool:
+        status = llama_cpp.llama_decode(self._context, batch)
         if status not in (0, NO_CELLS):
             raise EngineError(f"llama_decode answered {status}")
         return bool(status == 0)
+
+    def _take_back(self, chunks: list[Chunk]) -> bool:
+        """There were no cells for the rest of a plan: these were not computed either."""
+        for chunk in chunks:
+            first = chunk.start - chunk.lag
+            assert chunk.embedded is not None
+            inside = first != chunk.embedded.positions[0, 0]  # where it would take all the run
+            if inside or not llama_cpp.llama_memory_seq_rm(self._memory, chunk.slot, first, -1):
+                raise EngineError("an image cannot be taken back out of the memory")
+        return False
 
     def logits(self, row: int) -> Logits:
         """A writable view of a row's logits, valid until the next decode."""
@@ -137,8 +169,8 @@ class LlamaRunner:
 
     def _edit(self, edit: Edit) -> None:
         match edit:
-            case Copy(source, target, length):
-                last = length if self.can_cut else -1
+            case Copy(source, target, length, lag):
+                last = length - lag if self.can_cut else -1
                 llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, last)
             case Cut(slot, keep):
                 llama_cpp.llama_memory_seq_rm(self._memory, slot, keep, -1)

@@ -33,16 +33,29 @@ class Rows:
 
     def __init__(self) -> None:
         self.total = 0
-        self.chunks: list[Chunk] = []
-        self.sequences: list[Sequence] = []
+        self.embedded = 0
+        self._text: list[tuple[Sequence, Chunk]] = []
+        self._media: list[tuple[Sequence, Chunk]] = []
 
     def add(self, sequence: Sequence, count: int) -> None:
         """The next `count` tokens of a sequence."""
         start = sequence.computed
         tokens = sequence.tokens[start : start + count]
-        self.chunks.append(Chunk(sequence.slot, start, tokens, sequence.outputs(count)))
-        self.sequences.append(sequence)
+        lag, embedded = sequence.layout.lag(start), sequence.layout.embedded(start, count)
+        chunk = Chunk(sequence.slot, start, tokens, sequence.outputs(count), lag, embedded)
+        (self._text if embedded is None else self._media).append((sequence, chunk))
         self.total += count
+        self.embedded += 0 if embedded is None else count
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """Tokens, then embeddings."""
+        return tuple(chunk for _, chunk in (*self._text, *self._media))
+
+    @property
+    def sequences(self) -> tuple[Sequence, ...]:
+        """Whose the chunks are."""
+        return tuple(sequence for sequence, _ in (*self._text, *self._media))
 
 
 class Scheduler:
@@ -90,8 +103,7 @@ class Scheduler:
         self._add_prefill(rows, prefill_budget)
         for sequence in rows.sequences:
             self.job(sequence).admit()
-        plan = Plan(self._slots.take_edits(), tuple(rows.chunks))
-        return Schedule(plan, tuple(rows.sequences))
+        return Schedule(Plan(self._slots.take_edits(), rows.chunks), rows.sequences)
 
     def advance(self, schedule: Schedule) -> None:
         """The plan was computed."""
@@ -107,7 +119,7 @@ class Scheduler:
             fresh = sequence.status is Status.WAITING and not sequence.generated
             if not fresh or self._slots.live >= self._most_running:
                 continue
-            if (slot := self._slots.fork(leader.slot)) is not None:
+            if (slot := self._slots.fork(leader.slot, lag=leader.lag)) is not None:
                 self._run(sequence)
                 sequence.fork_from(leader, slot)
                 forked.append(sequence)
@@ -130,7 +142,7 @@ class Scheduler:
         for sequence in list(self.waiting):
             if sequence.status is Status.DONE:
                 continue
-            found = self._slots.find(sequence.tokens, limit=sequence.shareable)
+            found = self._find(sequence)
             if self._has_a_leader(sequence) or self._should_wait(sequence, found):
                 continue
             if not self._place(sequence, found):
@@ -160,17 +172,22 @@ class Scheduler:
             if sequence.lane == "batch" or youngest is None or youngest.lane != "batch":
                 return self._give_up(sequence)
             self._preempt(youngest)
-            found = self._slots.find(sequence.tokens, limit=sequence.shareable)
+            found = self._find(sequence)
         self.cached_tokens += found.length
         self._run(sequence)
         sequence.begin(slot, cached=found.length)
         return True
 
+    def _find(self, sequence: Sequence) -> Found:
+        found = self._slots.find(sequence.tokens, limit=sequence.shareable)
+        return self._slots.cut(found, sequence.layout.snapped(found.length))
+
     def _claim(self, sequence: Sequence, found: Found) -> int | None:
         if self._slots.live >= self._most_running:
             return None
         spare = sum(one.remaining + GROWTH for one in self.running)
-        return self._slots.claim(sequence.tokens, found, spare=spare)
+        lag = sequence.layout.lag(found.length)
+        return self._slots.claim(sequence.tokens, found, spare=spare, lag=lag)
 
     def _give_up(self, sequence: Sequence) -> bool:
         """It cannot start now; if nobody runs, it never can."""
@@ -202,15 +219,21 @@ class Scheduler:
         prefill.sort(key=lambda one: (one.lane == "batch", one is eldest, one.remaining, one.rank))
         for sequence in prefill:
             kept = 0 if sequence is eldest else kept
-            count = self._room_for(rows, min(sequence.remaining, budget - kept))
+            count = self._stretch(rows, sequence, budget - kept, eldest=sequence is eldest)
             if count > 0:
                 rows.add(sequence, count)
                 budget -= count
         if not rows.total:
             self._yield_one()
 
-    def _room_for(self, rows: Rows, count: int) -> int:
-        return min(count, self._slots.make_room(rows.total + count) - rows.total)
+    def _stretch(self, rows: Rows, sequence: Sequence, budget: int, *, eldest: bool) -> int:
+        """How many of its next rows to compute, none if there is no room. An image that must be
+        computed whole goes over the budget when its turn has come."""
+        most = self._batch_rows - rows.embedded if eldest else 0
+        count = min(sequence.remaining, budget)
+        count = sequence.layout.stretch(sequence.computed, count, most=most)
+        room = self._slots.make_room(rows.total + count) - rows.total
+        return sequence.layout.stretch(sequence.computed, min(count, room))
 
     def _yield_one(self) -> None:
         """Somebody gives cells back: the youngest job leaves with its tokens; of a job alone the

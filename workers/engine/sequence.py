@@ -11,6 +11,7 @@ from collections.abc import Sequence as Tokens
 
 from shared.events import ChoiceEnd
 from shared.requests import Lane
+from workers.engine.media import TEXT_ONLY, Layout
 from workers.engine.voice import Voice
 
 
@@ -31,13 +32,21 @@ class Sequence:
     """
 
     def __init__(
-        self, prompt: Tokens[int], resumed: Tokens[int], *, choice: int, order: int, lane: Lane
+        self,
+        prompt: Tokens[int],
+        resumed: Tokens[int],
+        *,
+        choice: int,
+        order: int,
+        lane: Lane,
+        layout: Layout = TEXT_ONLY,
     ) -> None:
         self.tokens = [*prompt, *resumed]
         self.prompt_length = len(prompt)
         self.choice = choice
         self.order = order
         self.lane = lane
+        self.layout = layout
         self.status = Status.WAITING
         self.slot = -1
         self.computed = 0
@@ -55,6 +64,11 @@ class Sequence:
     def remaining(self) -> int:
         """Tokens that are not in the KV memory yet; 1 while decoding."""
         return len(self.tokens) - self.computed
+
+    @property
+    def lag(self) -> int:
+        """By how much the position of its next token to compute is less than its index."""
+        return self.layout.lag(self.computed)
 
     @property
     def rank(self) -> tuple[bool, int, int]:

@@ -73,9 +73,16 @@ class Slots:
     def _whole(self, slot: int, length: int) -> bool:
         return slot in self._idle and self._cells.length(slot) == length
 
-    def claim(self, tokens: Sequence[int], found: Found, *, spare: int) -> int | None:
+    def cut(self, found: Found, length: int) -> Found:
+        """No more than `length` of it; nothing where memory cannot be cut."""
+        if length == found.length:
+            return found
+        source = found.source if length and self._can_cut else -1
+        return Found(source, length if source >= 0 else 0, found.holder, found.coming)
+
+    def claim(self, tokens: Sequence[int], found: Found, *, spare: int, lag: int = 0) -> int | None:
         """A live slot that shares `found` and has cells to come for all `tokens`, leaving `spare`
-        cells to other live slots. None: not now."""
+        cells to other live slots. None: not now. `lag`: see plan.Copy."""
         shared_live = self._cells.live_part(found.source, found.length) if found.length else 0
         if self._cells.live + len(tokens) - shared_live + spare > self._cells.total:
             return None
@@ -87,19 +94,19 @@ class Slots:
         elif (fresh := self._fresh_id(keep=found.source)) is not None:
             slot = fresh
             self._wake(slot)
-            self._share(found.source, slot, found.length)
+            self._share(found.source, slot, found.length, lag)
         else:
             return None
         self._prefixes.insert(slot, tokens)
         return slot
 
-    def fork(self, source: int) -> int | None:
+    def fork(self, source: int, *, lag: int = 0) -> int | None:
         """A live slot that shares all of a live slot; None: no id is free."""
         slot = self._fresh_id(keep=source)
         if slot is None:
             return None
         self._wake(slot)
-        self._share(source, slot, self._cells.length(source))
+        self._share(source, slot, self._cells.length(source), lag)
         self._prefixes.insert(slot, self._prefixes.tokens(source))
         return slot
 
@@ -152,13 +159,13 @@ class Slots:
         self._live.add(slot)
         self._cells.wake(slot)
 
-    def _share(self, source: int, target: int, length: int) -> None:
+    def _share(self, source: int, target: int, length: int, lag: int) -> None:
         if not length:
             return
         if source in self._idle:
             self._idle.move_to_end(source)
         self._cells.share(source, target, length)
-        self._edits.append(Copy(source, target, length))
+        self._edits.append(Copy(source, target, length, lag))
 
     def _fresh_id(self, *, keep: int) -> int | None:
         """A free id; the oldest cached prefix but `keep` makes way if it must."""
