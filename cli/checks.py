@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 from cli.problems import Problem
-from shared.settings import Settings
+from shared.settings import Settings, split_paths
 
 GGUF_MAGIC = b"GGUF"
 
@@ -45,9 +45,9 @@ def free_socket(path: str) -> None:
 
 
 def model_files(settings: Settings) -> None:
-    """Problem if some model is REF=PATH and PATH is no GGUF file we can read."""
-    for _, path in settings.models:
-        if path:
+    """Problem if some model is REF=PATH and PATH, or its projector, is no GGUF file we can read."""
+    for _, given in settings.models:
+        for path in filter(None, split_paths(given)):
             _model_file(path)
 
 

@@ -63,6 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         str,
         _about(
             "Models a worker serves and never unloads: REF or REF=PATH of a GGUF, comma-separated; "
+            "MODEL.gguf+PROJECTOR as the path where the model takes images; "
             "with the pool: what is offered beside the catalog"
         ),
     ] = "ai/smollm2"
@@ -116,6 +117,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         _about("On CPU, a stream that moves to another worker goes on with the very same text"),
     ] = True
     threads: Annotated[int, _about("Threads of the engine; 0 = one a core", ge=0)] = 0
+    image_threads: Annotated[
+        int, _about("Threads that encode images and sounds; 0 = half the cores", ge=0)
+    ] = 0
     gpu_layers: Annotated[int, _about("Layers on the GPU; -1 = all", ge=-1)] = -1
     lease_ms: Annotated[int, _about("After this silence a worker's jobs go to another", ge=200)] = (
         3000
@@ -220,6 +224,12 @@ def suggest(name: str, value: str) -> None:
 def listed(text: str) -> tuple[str, ...]:
     """The entries of a comma-separated setting."""
     return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+
+
+def split_paths(given: str) -> tuple[str, str]:
+    """`MODEL.gguf+PROJECTOR` as its two paths, the second empty where there is none."""
+    at = given.lower().find(".gguf+")
+    return (given[: at + 5], given[at + 6 :]) if at >= 0 else (given, "")
 
 
 def variable(field: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec.structs import replace
 
 from shared import bus, codec
 from shared.errors import (
@@ -149,6 +150,9 @@ async def _tokenize(served: Served, run: Run, request: Tokenize) -> None:
 async def _generate(served: Served, run: Run, request: Generate, frames: list[Frame]) -> None:
     prepared = await asyncio.to_thread(served.text.prepare, request, enqueued_s=run.enqueued_s)
     wanted = sequence_request(run, request, prepared, frames, context=served.context)
+    if prepared.parts:
+        media = await served.text.media(prepared, stopped=lambda: run.stopped)
+        wanted = replace(wanted, media=media)
     if not frames:
         run.say(Started(prompt_tokens=len(prepared.prompt), worker=served.metrics.worker))
     if run.stopped:  # its client left while the prompt was prepared

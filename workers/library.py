@@ -18,10 +18,11 @@ from shared.model_errors import ModelNotFound
 from shared.settings import Settings
 from workers import load, local, memory
 from workers.load import Order
-from workers.models import gguf
+from workers.models import gguf, projectors
 from workers.models.depot import Depot
 from workers.models.ensure import ensure
 from workers.models.gguf import BadModelFile, ModelFacts
+from workers.models.projectors import ProjectorFacts
 from workers.models.remote.progress import Progress
 from workers.models.store.bundle import Bundle
 from workers.models.store.package import shards
@@ -36,6 +37,7 @@ class Library:
 
     def __init__(self, settings: Settings, redis: Redis, depot: Depot | None) -> None:
         self.files = local.files(settings)
+        self.projectors = local.projectors(settings)
         self._settings = settings
         self._redis = redis
         self._depot = depot
@@ -87,6 +89,7 @@ class Library:
 
     async def _order_of_file(self, ref: str, config: ModelConfig) -> Order:
         facts, size_bytes = await asyncio.to_thread(self._read, self.files[ref])
+        beside = self.projectors.get(ref)
         return load.order(
             ref,
             self.files[ref],
@@ -94,6 +97,7 @@ class Library:
             config,
             self._settings,
             size_bytes=size_bytes,
+            projector=await asyncio.to_thread(projectors.read, beside) if beside else None,
             announce=True,
         )
 
@@ -110,6 +114,7 @@ class Library:
             self._settings,
             packaged_context=bundle.context_size or 0,
             size_bytes=size_bytes,
+            projector=await asyncio.to_thread(_projector, bundle),
         )
 
     def _read(self, path: Path) -> tuple[ModelFacts, int]:
@@ -121,6 +126,17 @@ class Library:
         facts = self._facts[key]
         every = shards(path) if facts.split_count > 1 else [path]
         return facts, sum(one.stat().st_size for one in every)
+
+
+def _projector(bundle: Bundle) -> ProjectorFacts | None:
+    """A model whose projector cannot be read is served without."""
+    if bundle.projector is None:
+        return None
+    try:
+        return projectors.read(bundle.projector)
+    except BadModelFile as error:
+        log.warning("projector.unreadable", path=str(bundle.projector), error=str(error))
+        return None
 
 
 class Budget:

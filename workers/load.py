@@ -37,10 +37,13 @@ from workers.engine.doors import (
     StepStats,
 )
 from workers.engine.engine import Engine
-from workers.engine.runner import LlamaRunner
+from workers.engine.runner import LlamaRunner, usable_cores
 from workers.engine.weights import OnProgress, Weights, open_weights
+from workers.media.encoder import Encoder
+from workers.media.projector import open_projector
 from workers.metrics import WorkerMetrics
 from workers.models.gguf import ModelFacts
+from workers.models.projectors import ProjectorFacts
 from workers.prompt.model_text import ModelText
 from workers.served import Served, Tenure
 from workers.text_side import Text
@@ -58,8 +61,8 @@ class InThread(Protocol):
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What to load and how: `facts` of the file at `path`, `settings` with the model's
-    configuration laid over them, the memory it should take. `announce`: the catalog learns of it
-    from here, not from a store."""
+    configuration laid over them, the memory it should take, its `projector` if it has one.
+    `announce`: the catalog learns of it from here, not from a store."""
 
     ref: str
     path: Path
@@ -67,6 +70,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     config: ModelConfig
     settings: Settings
     need: memory.Need
+    projector: ProjectorFacts | None = None
     announce: bool = False
 
 
@@ -79,6 +83,7 @@ def order(
     *,
     packaged_context: int = 0,
     size_bytes: int = 0,
+    projector: ProjectorFacts | None = None,
     announce: bool = False,
 ) -> Order:
     """Of what is known. A packaged context counts where neither the model's configuration nor the
@@ -87,8 +92,17 @@ def order(
     if not mine.context and config.context_size is None and packaged_context > 0:
         mine = replace(mine, context=packaged_context)
     need = memory.need(facts, mine, cache_type=config.cache_type or "f16", size_bytes=size_bytes)
+    if projector is not None:
+        need = memory.with_projector(need, projector.size_bytes)
     return Order(
-        ref=ref, path=path, facts=facts, config=config, settings=mine, need=need, announce=announce
+        ref=ref,
+        path=path,
+        facts=facts,
+        config=config,
+        settings=mine,
+        need=need,
+        projector=projector,
+        announce=announce,
     )
 
 
@@ -106,8 +120,8 @@ async def load(
     before_bytes = memory.resident_bytes()
     with ExitStack() as opened:
         try:
-            weights, runner = await in_thread(_open, order, opened, on_progress)
-            served = _serve(order, tenure, queue, metrics, weights, runner)
+            model = await in_thread(_open, order, opened, on_progress)
+            served = _serve(order, tenure, queue, metrics, model)
             opened.callback(served.engine.close)
             opened.callback(_close, served.embeddings)
             if order.announce:
@@ -119,16 +133,29 @@ async def load(
             await in_thread(opened.close)
 
 
-def _open(
-    order: Order, opened: ExitStack, on_progress: OnProgress
-) -> tuple[Weights, LlamaRunner | None]:
+class Model(msgspec.Struct, frozen=True):
+    """What was opened: no runner where it generates nothing, no encoder without a projector."""
+
+    weights: Weights
+    runner: LlamaRunner | None = None
+    encoder: Encoder | None = None
+
+
+def _open(order: Order, opened: ExitStack, on_progress: OnProgress) -> Model:
     settings = order.settings
     weights = opened.enter_context(
         open_weights(order.path, gpu_layers=settings.gpu_layers, on_progress=on_progress)
     )
     if not weights.generates:
-        return weights, None
-    return weights, opened.enter_context(_runner(order, weights))
+        return Model(weights)
+    runner = opened.enter_context(_runner(order, weights))
+    if order.projector is None:
+        return Model(weights, runner)
+    threads = settings.image_threads or max(1, usable_cores() // 2)
+    projector = opened.enter_context(open_projector(order.projector, weights, threads=threads))
+    encoder = Encoder(projector)
+    opened.callback(encoder.close)
+    return Model(weights, runner, encoder)
 
 
 def _runner(order: Order, weights: Weights) -> AbstractContextManager[LlamaRunner]:
@@ -150,16 +177,18 @@ def _serve(
     tenure: Tenure,
     queue: Queue,
     metrics: WorkerMetrics,
-    weights: Weights,
-    runner: LlamaRunner | None,
+    model: Model,
 ) -> Served:
+    weights, runner, encoder = model.weights, model.runner, model.encoder
     context, slots, open_engine = weights.trained_context, order.settings.slots, _no_engine
     if runner is not None:
         context, slots = runner.context_length, runner.slots
         open_engine = partial(_engine, order.settings, runner, asyncio.get_running_loop())
     return Served(
         order.ref,
-        Text(ModelText(weights.vocab, order.facts), context=context),
+        Text(
+            ModelText(weights.vocab, order.facts, media=encoder), context=context, encoder=encoder
+        ),
         queue=queue,
         settings=order.settings,
         context=context,
@@ -258,5 +287,8 @@ async def announce(redis: Redis, order: Order, *, context: int) -> None:
     """Put the model of a plain file into the catalog: from now on it may be asked for."""
     digest = await asyncio.to_thread(local.digest, order.path)
     modified_s = int((await asyncio.to_thread(order.path.stat)).st_mtime)
-    card = local.card(order.ref, order.facts, context=context, digest=digest, modified_s=modified_s)
+    sees = order.projector.capabilities if order.projector else ()
+    card = local.card(
+        order.ref, order.facts, context=context, digest=digest, modified_s=modified_s, sees=sees
+    )
     await presence.add_model(redis, card)

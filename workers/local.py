@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shared import refs
 from shared.presence import ModelCard
-from shared.settings import BadSetting, Settings
+from shared.settings import BadSetting, Settings, split_paths
 from workers.models import cards
 from workers.models.gguf import ModelFacts
 
@@ -42,6 +42,18 @@ def files(settings: Settings) -> dict[str, Path]:
     return found
 
 
+def projectors(settings: Settings) -> dict[str, Path]:
+    """The projector's file of each of `models` that names one. Raises BadSetting."""
+    found = {}
+    for name, given in settings.models:
+        _, projector = split_paths(given)
+        if projector:
+            found[refs.normalize(name)] = path = Path(projector).expanduser()
+            if not path.is_file():
+                raise BadSetting(f"CARAVAN_MODEL={settings.model!r}: there is no file {path}")
+    return found
+
+
 def names(settings: Settings) -> tuple[str, ...]:
     """The normal refs of `models`, each once."""
     return tuple(dict.fromkeys(refs.normalize(name) for name, _ in settings.models))
@@ -49,7 +61,7 @@ def names(settings: Settings) -> tuple[str, ...]:
 
 def _path(settings: Settings, ref: str, given: str) -> Path | None:
     if given:
-        return Path(given).expanduser()
+        return Path(split_paths(given)[0]).expanduser()
     return settings.home / "models" / FETCHED[ref] if ref in FETCHED else None
 
 
@@ -59,8 +71,17 @@ def digest(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
-def card(ref: str, facts: ModelFacts, *, context: int, digest: str, modified_s: int) -> ModelCard:
-    """What the catalog says of a local model; `context` is what this worker serves."""
+def card(
+    ref: str,
+    facts: ModelFacts,
+    *,
+    context: int,
+    digest: str,
+    modified_s: int,
+    sees: tuple[str, ...] = (),
+) -> ModelCard:
+    """What the catalog says of a local model; `context` is what this worker serves, `sees` what
+    its projector lets it take."""
     card = ModelCard(
         ref=ref,
         created=modified_s,
@@ -69,4 +90,4 @@ def card(ref: str, facts: ModelFacts, *, context: int, digest: str, modified_s: 
         size=facts.size_bytes,
         context=context,
     )
-    return cards.with_facts(card, facts)
+    return cards.with_facts(card, facts, sees=sees)

@@ -12,6 +12,7 @@ from typing import Any
 
 import llama_cpp
 import msgspec
+from msgspec.structs import replace
 
 from shared.model_config import CacheType
 from shared.settings import Settings
@@ -20,6 +21,7 @@ from workers.engine.vectors import BATCH_ROWS, MOST_SEQUENCES
 from workers.models.gguf import ModelFacts
 
 LEAST_BATCH_ROWS = 512
+PROJECTOR_BUFFERS_BYTES = 512 << 20  # a large image, with what was encoded before
 RESERVE_SHARE = 0.1
 RESERVE_MOST_BYTES = 2 << 30
 BYTES: dict[CacheType, float] = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # bf16 as f16
@@ -60,6 +62,12 @@ def need(
         buffers=_buffers(facts, rows=rows, cells=cells) + ids * facts.vocab_size * FLOAT,
         vectors=sum(vectors),
     )
+
+
+def with_projector(need: Need, size_bytes: int) -> Need:
+    """The same beside a projector of so many bytes."""
+    weights, buffers = need.weights + size_bytes, need.buffers + PROJECTOR_BUFFERS_BYTES
+    return replace(need, weights=weights, buffers=buffers)
 
 
 def batch_rows(settings: Settings) -> int:

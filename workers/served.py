@@ -14,6 +14,7 @@ from shared.queue import Claim, Queue
 from shared.requests import Generate, Request, Tokenize
 from shared.settings import Settings
 from workers.engine.doors import End, EngineDoor, Output, StepReport
+from workers.engine.media import Media
 from workers.metrics import ModelMetrics
 from workers.publisher import Publisher
 from workers.runs import Run
@@ -31,6 +32,9 @@ class TextSide(Protocol):
     def prepare(self, request: Generate, *, enqueued_s: float) -> Prepared:
         """Prompt tokens and pipelines; `enqueued_s` is the date templates may show. Raises
         shared.errors for bad input."""
+
+    async def media(self, prepared: Prepared, *, stopped: Callable[[], bool]) -> tuple[Media, ...]:
+        """The embeddings of its images and sounds; none once it is `stopped`."""
 
     def tokenize(self, request: Tokenize, *, enqueued_s: float) -> tuple[int, ...]:
         """Token ids of a text or a rendered conversation."""

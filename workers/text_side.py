@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from shared.errors import CaravanError
 from shared.requests import Generate, Prompt, Tokenize
+from workers.engine.media import Media
+from workers.media.encoder import Encoder
 from workers.prompt.model_text import ModelText
 from workers.prompt.plan import Prepared, prepare
 
@@ -13,18 +18,27 @@ NO_LIMIT = 1 << 30
 
 
 class Text:
-    """The served.TextSide of one loaded model."""
+    """The served.TextSide of one loaded model; `encoder` where `model` has one for its `media`."""
 
-    def __init__(self, model: ModelText, *, context: int) -> None:
+    def __init__(self, model: ModelText, *, context: int, encoder: Encoder | None = None) -> None:
         self._model = model
+        self._encoder = encoder
         self._context = context
 
     def prepare(self, request: Generate, *, enqueued_s: float) -> Prepared:
         """See workers/prompt/plan.py."""
         return prepare(request, self._model, now_s=enqueued_s, context=self._context)
 
+    async def media(self, prepared: Prepared, *, stopped: Callable[[], bool]) -> tuple[Media, ...]:
+        """The embeddings its prompt wants; they are made in a thread where only that is done."""
+        if self._encoder is None or not prepared.parts:
+            return ()
+        encode = partial(self._encoder.media, prepared.parts, stopped=stopped)
+        return await asyncio.get_running_loop().run_in_executor(self._encoder.thread, encode)
+
     def tokenize(self, request: Tokenize, *, enqueued_s: float) -> tuple[int, ...]:
-        """Token ids of a text or a rendered conversation, however long."""
+        """Token ids of a text or a rendered conversation, however long. An image has placeholders
+        in their place, which are negative."""
         if isinstance(request.input, Prompt):
             return self._raw_tokens(request, request.input)
         chat = Generate(id=request.id, model=request.model, input=request.input)
@@ -53,6 +67,10 @@ class NoText:
         self._error = error
 
     def prepare(self, request: Generate, *, enqueued_s: float) -> NoReturn:
+        """Raises."""
+        raise self._error
+
+    async def media(self, prepared: Prepared, *, stopped: Callable[[], bool]) -> NoReturn:
         """Raises."""
         raise self._error
 

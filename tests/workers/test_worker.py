@@ -39,7 +39,7 @@ class Words:
         text = request.input.text or ""
         if text == "bug":
             raise ZeroDivisionError(text)
-        return SimpleNamespace(prompt=tuple(map(ord, text)), pipeline=None, mask=None)
+        return SimpleNamespace(prompt=tuple(map(ord, text)), pipeline=None, mask=None, parts=())
 
     def tokenize(self, request: Tokenize, *, enqueued_s: float) -> tuple[int, ...]:
         assert isinstance(request.input, Prompt)

@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from shared.errors import RequestError
-from workers.engine import limits
+from workers.engine import limits, media
 from workers.engine.doors import (
     Deliver,
     End,
@@ -28,7 +28,6 @@ from workers.engine.doors import (
     StepStats,
 )
 from workers.engine.job import Job
-from workers.engine.media import TEXT_ONLY, Layout
 from workers.engine.pace import Pace
 from workers.engine.plan import Chunk, Runner
 from workers.engine.scheduler import Schedule, Scheduler
@@ -166,7 +165,7 @@ class Engine:
     def _admit(self, request: SequenceRequest) -> None:
         self._arrivals += 1
         error = self._fault(request)
-        layout = TEXT_ONLY if error else Layout(request.prompt, request.media)
+        layout = media.TEXT_ONLY if error else media.Layout(request.prompt, request.media)
         longest = self._runner.context_length
         job = Job(request, order=self._arrivals, context_length=longest, layout=layout)
         self._jobs.append(job)
@@ -191,21 +190,8 @@ class Engine:
             limits.check(request.sampling, n_vocab=self._runner.n_vocab)
         except RequestError as error:
             return error.message
-        return self._media_fault(request)
-
-    def _media_fault(self, request: SequenceRequest) -> str:
-        """The same of its images and sounds."""
-        try:
-            Layout(request.prompt, request.media)
-        except ValueError as error:
-            return str(error)
-        if request.media and request.prompt[-1] < 0:
-            return "a prompt that ends in an image"
-        if any(one.rows.shape != (len(one.ids), self._runner.width) for one in request.media):
-            return "embeddings of another model"
-        if any(one.whole and len(one.ids) > self._runner.batch_rows for one in request.media):
-            return "an image that is larger than a batch"
-        return ""
+        width, most = self._runner.width, self._runner.batch_rows
+        return media.fault(request.prompt, request.media, width=width, batch_rows=most)
 
     def _speak(self, schedule: Schedule) -> None:
         """Let every row that gave logits say its token."""

@@ -111,3 +111,18 @@ class Layout:
 
 
 TEXT_ONLY = Layout()
+
+
+def fault(prompt: Sequence[int], media: Sequence[Media], *, width: int, batch_rows: int) -> str:
+    """Why a prompt with media cannot be computed; empty if it can."""
+    try:
+        Layout(prompt, media)
+    except ValueError as error:
+        return str(error)
+    if media and prompt[-1] < 0:
+        return "a prompt that ends in an image"
+    if any(one.rows.shape != (len(one.ids), width) for one in media):
+        return "embeddings of another model"
+    if any(one.whole and len(one.ids) > batch_rows for one in media):
+        return "an image that is larger than a batch"
+    return ""

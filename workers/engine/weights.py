@@ -71,7 +71,7 @@ def open_weights(
     path = Path(path)
     if not path.is_file():
         raise BadModel(f"there is no model file {path}")
-    llama_cpp.llama_log_set(_hear_library, ctypes.c_void_p(0))
+    llama_cpp.llama_log_set(hear_library, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     params = llama_cpp.llama_model_default_params()
     params.n_gpu_layers = gpu_layers
@@ -99,6 +99,7 @@ def _progress(heard: OnProgress | None) -> Any:
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
-def _hear_library(level: int, text: bytes, _: ctypes.c_void_p) -> None:
+def hear_library(level: int, text: bytes, _: ctypes.c_void_p) -> None:
+    """llama.cpp's errors, into the log."""
     if level == ERROR:
         log.error("llama.said", text=text.decode("utf-8", "replace").strip())

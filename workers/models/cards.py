@@ -3,6 +3,7 @@ reading the header."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 
 from shared.errors import BadTemplate
 from shared.presence import ModelCard
-from workers.models import gguf
+from workers.models import gguf, projectors
 from workers.models.gguf import BadModelFile, ModelFacts
 from workers.models.store.artifact import Artifact, ModelConfig, Role
 from workers.models.store.package import bytes_text
@@ -52,8 +53,19 @@ def _with_facts(store: Store, card: ModelCard, artifact: Artifact) -> ModelCard:
         log.warning("model.unreadable", model=card.ref, error=str(error))
         return replace(card, damaged=f"the model file cannot be read: {error}")
     return with_facts(
-        replace(card, license=_text_of(store, artifact, Role.LICENSE)), facts, template=template
+        replace(card, license=_text_of(store, artifact, Role.LICENSE)),
+        facts,
+        template=template,
+        sees=_sees(store, artifact),
     )
+
+
+def _sees(store: Store, artifact: Artifact) -> tuple[str, ...]:
+    """What its projector, if it has one that can be read, lets it take."""
+    for layer in artifact.layers(Role.PROJECTOR)[:1]:
+        with suppress(BadModelFile, OSError):
+            return projectors.read(store.blobs.path(layer.digest)).capabilities
+    return ()
 
 
 def of_remote(model: StoredModel, ref: str) -> ModelCard:
@@ -72,8 +84,11 @@ def of_remote(model: StoredModel, ref: str) -> ModelCard:
     )
 
 
-def with_facts(card: ModelCard, facts: ModelFacts, *, template: str = "") -> ModelCard:
-    """The card with what the GGUF says of itself; `template` in place of the file's own."""
+def with_facts(
+    card: ModelCard, facts: ModelFacts, *, template: str = "", sees: tuple[str, ...] = ()
+) -> ModelCard:
+    """The card with what the GGUF says of itself; `template` in place of the file's own. `sees`:
+    what its projector adds to the capabilities."""
     template = template or facts.chat_template
     context = card.packaged_context or facts.context_length
     return replace(
@@ -84,7 +99,7 @@ def with_facts(card: ModelCard, facts: ModelFacts, *, template: str = "") -> Mod
         context=card.context or context,
         template=template,
         license=card.license or facts.license,
-        capabilities=capabilities(facts, template),
+        capabilities=(*capabilities(facts, template), *sees),
         metadata=metadata(facts, known=card.metadata),
     )
 

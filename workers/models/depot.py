@@ -30,7 +30,7 @@ from workers.models.remote.options import RemoteOptions, docker_logins
 from workers.models.remote.pull import Pulls, open_pulls
 from workers.models.remote.push import Pushes, open_pushes
 from workers.models.store import disk
-from workers.models.store.package import package, shards
+from workers.models.store.package import Extras, package, shards
 from workers.models.store.store import Store, StoredModel, open_store
 from workers.models.store.sweep import sweep
 
@@ -41,7 +41,7 @@ SIZE_AGE_S = 30.0
 
 class Depot:
     """Made by `open_depot`; belongs to one event loop. `files` are the models that the settings
-    give this worker as plain files, by ref."""
+    give this worker as plain files, by ref, `projectors` what some of them see with."""
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Depot:
         pulls: Pulls,
         pushes: Pushes,
         files: Mapping[str, Path] | None = None,
+        projectors: Mapping[str, Path] | None = None,
     ) -> None:
         self.redis = redis
         self.store = store
@@ -58,6 +59,7 @@ class Depot:
         self.pulls = pulls
         self.pushes = pushes
         self.files = dict(files or {})
+        self.projectors = dict(projectors or {})
         self.bytes = 0
         self._file_cards: dict[str, ModelCard] = {}
         self._cards: dict[tuple[str, tuple[str, ...]], ModelCard] = {}
@@ -120,7 +122,8 @@ class Depot:
             ref = next((ref for ref in self.files if _means(name, ref)), None)
             if ref is None:
                 raise
-            return package(self.store, shards(self.files[ref]), ref)
+            extras = Extras(projector=self.projectors.get(ref))
+            return package(self.store, shards(self.files[ref]), ref, extras=extras)
 
     async def serves_file(self, source: str) -> ModelCard | None:
         """The card of a model that some live worker serves from a plain file under this name."""
@@ -143,7 +146,8 @@ async def open_depot(
     await asyncio.to_thread(sweep, store)
     options = options or remote_options(settings)
     async with open_pulls(store, options) as pulls, open_pushes(store, options) as pushes:
-        yield Depot(redis, store, pulls=pulls, pushes=pushes, files=local.files(settings))
+        files, projectors = local.files(settings), local.projectors(settings)
+        yield Depot(redis, store, pulls=pulls, pushes=pushes, files=files, projectors=projectors)
 
 
 def remote_options(settings: Settings) -> RemoteOptions:

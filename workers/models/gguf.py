@@ -77,12 +77,16 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 def read(path: str | Path) -> ModelFacts:
     """Facts of the GGUF at `path`. BadModelFile if it is none; OSError if it cannot be opened."""
+    size, pairs, tensors = header(path)
+    return _facts(str(path), size, pairs, tensors)
+
+
+def header(path: str | Path) -> tuple[int, dict[str, Any], _Tensors]:
+    """The file's size in bytes, its header's values, its tensors. Raises as `read`."""
     with Path(path).open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
-        reader = HeaderReader(file, size)
-        pairs, tensors = _header(reader)
-    return _facts(str(path), size, pairs, tensors)
+        return size, *_header(HeaderReader(file, size))
 
 
 class _Tensors(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from shared.errors import BadTemplate
 from workers.engine.constraints import Compiler
 from workers.models.gguf import ModelFacts
 from workers.models.vocab import Vocab
+from workers.prompt.attachments import Measures
 from workers.prompt.families import Family, detect
 from workers.prompt.quirks import probe
 from workers.prompt.template import CHATML, Template
@@ -19,11 +20,12 @@ class ModelText:
     """Vocabulary, chat template and family of one model; immutable, for any thread.
 
     `template_error` says why the model's own template is not usable: chats are then refused with
-    it. A model without a template gets ChatML.
+    it. A model without a template gets ChatML. `media` where it takes images or sounds.
     """
 
-    def __init__(self, vocab: Vocab, facts: ModelFacts) -> None:
+    def __init__(self, vocab: Vocab, facts: ModelFacts, *, media: Measures | None = None) -> None:
         self.vocab = vocab
+        self.media = media
         self.facts = facts
         source = facts.chat_template or CHATML
         self.family: Family = detect(source)

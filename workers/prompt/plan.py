@@ -6,12 +6,15 @@ from collections.abc import Callable
 from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from shared.errors import ContextTooLong, RequestError, Unsupported
+from shared.messages import Audio, Image
 from shared.requests import Chat, Generate, Prompt
 from workers.engine import limits
 from workers.engine.constraints import MaskFactory
 from workers.engine.doors import TextPipeline
+from workers.prompt import attachments
 from workers.prompt import chat as chats
 from workers.prompt.model_text import ModelText
 from workers.text.pipeline import Pipeline
@@ -24,12 +27,14 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A request, ready for the engine. `pipeline` and `mask` make fresh ones for a choice (from 0).
 
     Both rebuild their state from a journal's tokens: the same tokens, the same events and masks.
+    `parts` are what the prompt's placeholders stand for, still to be encoded.
     """
 
     prompt: tuple[int, ...]
     pipeline: Callable[[int], TextPipeline]
     mask: MaskFactory | None = None
     stops: tuple[str, ...] = ()
+    parts: tuple[Image | Audio, ...] = ()
 
 
 def prepare(request: Generate, model: ModelText, *, now_s: float, context: int = 0) -> Prepared:
@@ -74,6 +79,10 @@ def _check_length(text: str, model: ModelText, limit: int) -> None:
 
 
 def _chat(request: Generate, chat: Chat, model: ModelText, *, now_s: float, limit: int) -> Prepared:
+    parts = attachments.of(chat.messages, model.media)
+    sign = attachments.mark(request.id, parts)
+    if parts:
+        chat = replace(chat, messages=attachments.marked(chat.messages, sign))
     text = chats.render(chat, model, now_s=now_s)
     _check_length(text, model, limit)
     visible = chats.visible(chat, model) | {stop.encode() for stop in request.stop}
@@ -91,11 +100,24 @@ def _chat(request: Generate, chat: Chat, model: ModelText, *, now_s: float, limi
         )
 
     return Prepared(
-        prompt=tokens_of(model, text),
+        prompt=_tokens_around(model, attachments.pieces(text, sign, parts), parts),
         pipeline=pipeline,
         mask=chats.constrain(request, chat, text, model),
         stops=request.stop,
+        parts=parts,
     )
+
+
+def _tokens_around(
+    model: ModelText, pieces: list[str], parts: tuple[Image | Audio, ...]
+) -> tuple[int, ...]:
+    """Each piece is tokenised by itself, as mtmd does it."""
+    tokens = [*tokens_of(model, pieces[0])]
+    for part, piece in zip(parts, pieces[1:], strict=True):
+        assert model.media is not None
+        tokens += model.media.tokens(part)
+        tokens += model.vocab.tokenize(piece, parse_special=True)
+    return tuple(tokens)
 
 
 def tokens_of(model: ModelText, text: str) -> tuple[int, ...]:
