@@ -68,8 +68,13 @@ def png(seed: int, *, width: int = SIDE, height: int = SIDE) -> bytes:
     """An RGB image of noise."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return png_of(struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0), rows)
+
+
+def png_of(head: bytes, rows: bytes = b"", *, packed: bytes | None = None) -> bytes:
+    """A PNG of this header and these rows, or of data packed already."""
+    body = zlib.compress(rows) if packed is None else packed
+    chunks = ((b"IHDR", head), (b"IDAT", body), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
 
 

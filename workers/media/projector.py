@@ -156,7 +156,7 @@ def placeholders(part: Part, number: int, *, count: int) -> tuple[int, ...]:
     """Negative ids for `count` rows of a part's run `number`: of 63 bits, made of the content, so
     that nobody can make two images of which one is taken for the other."""
     seed = hashlib.sha256(part.data).digest() + f"{type(part).__name__}:{number}".encode()
-    numbers = np.frombuffer(hashlib.shake_256(seed).digest(8 * count), np.int64)
+    numbers = np.frombuffer(hashlib.shake_256(seed).digest(8 * count), "<i8")
     return tuple((numbers | np.int64(-1 << 63)).tolist())
 
 
