@@ -12,16 +12,15 @@ import llama_cpp
 import numpy as np
 from llama_cpp import mtmd_cpp as mtmd
 
-from shared.messages import Image
 from tests.model.tiny_vision import WRITERS
 from tests.workers.engine.desk import Desk
 from workers.engine.media import Media
-from workers.engine.runner import LlamaRunner
+from workers.engine.runner import GGML_TYPE_BF16, LlamaRunner
 from workers.engine.weights import Weights, open_weights
-from workers.media.projector import MARKER, Projector, open_projector
+from workers.media.projector import MARKER, Part, Projector, open_projector
 from workers.models import projectors
 
-Question = tuple[str, Image, str]
+Question = tuple[str, Part, str]
 
 
 class Sight:
@@ -69,6 +68,8 @@ class Sight:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = params.n_batch = params.n_ubatch = 512
         params.n_threads = params.n_threads_batch = 1
+        params.type_v = GGML_TYPE_BF16  # exact, as the engine's
+        params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         context = llama_cpp.llama_init_from_model(self.weights.pointer, params)
         chunks = mtmd.mtmd_input_chunks_init()
         try:

@@ -151,8 +151,10 @@ def write_file(path: Path, pairs: dict[str, Any], tensors: Tensors) -> Path:
     data = b""
     for name, numbers in tensors.items():
         shape = tuple(reversed(numbers.shape))
-        head += _string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, 0, len(data))
-        data += _padded(numbers.astype("<f4").tobytes())
+        half = numbers.dtype == np.float16
+        kind = struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, int(half), len(data))
+        head += _string(name) + kind
+        data += _padded(numbers.astype("<f2" if half else "<f4").tobytes())
     path.write_bytes(_padded(head) + data)
     return path
 

@@ -13,6 +13,7 @@ import numpy as np
 from tests.model.tiny_gguf import WIDTH, Tensors, write_file, write_gemma3, write_plain
 
 SIDE, PATCH, INSIDE, BLOCKS, EYES = 32, 8, 32, 2, 2
+MELS, HEARD, STACK = 80, 1500, 100
 Pair = tuple[Path, Path]
 
 
@@ -57,10 +58,39 @@ def write_gemma(folder: Path, **facts: Any) -> Pair:
     return model, _projector(folder / "mmproj.gguf", "gemma3", tensors, **pairs)
 
 
+def write_ultravox(folder: Path, **facts: Any) -> Pair:
+    """Ears in place of eyes: 15 embeddings for every half minute."""
+    model = write_plain(folder / "model.gguf", **facts)
+    draw = np.random.default_rng(24)
+    tensors = {
+        name.replace("v.", "a.", 1): numbers
+        for name, numbers in _encoder(draw).items()
+        if "attn_k.bias" not in name and not name.startswith(("v.pa", "v.pre"))
+    }
+    tensors |= {
+        "a.position_embd.weight": _random(draw, HEARD, INSIDE),
+        "a.conv1d.1.weight": _random(draw, INSIDE, MELS, 3).astype(np.float16),
+        "a.conv1d.1.bias": np.zeros((INSIDE, 1)),
+        "a.conv1d.2.weight": _random(draw, INSIDE, INSIDE, 3).astype(np.float16),
+        "a.conv1d.2.bias": np.zeros((INSIDE, 1)),
+        "mm.a.mlp.1.weight": _random(draw, 2 * INSIDE, STACK * INSIDE),
+        "mm.a.mlp.2.weight": _random(draw, WIDTH, INSIDE),
+        "mm.a.norm_pre.weight": np.ones(STACK * INSIDE),
+        "mm.a.norm_mid.weight": np.ones(INSIDE),
+    }
+    pairs = {
+        "clip.has_audio_encoder": True,
+        "clip.audio.num_mel_bins": MELS,
+        "clip.audio.projector.stack_factor": STACK,
+    }
+    return model, _projector(folder / "mmproj.gguf", "ultravox", tensors, of="audio", **pairs)
+
+
 WRITERS: dict[str, Callable[..., Pair]] = {
     "llava": write_llava,
     "qwen": write_qwen,
     "gemma": write_gemma,
+    "ultravox": write_ultravox,
 }
 
 
@@ -110,22 +140,28 @@ def _random(draw: np.random.Generator, *shape: int) -> Any:
     return draw.normal(0, np.prod(shape[1:]) ** -0.5, shape)
 
 
-def _projector(path: Path, kind: str, tensors: Tensors, **more: Any) -> Path:
-    pairs = {
-        "general.architecture": "clip",
+def _projector(path: Path, kind: str, tensors: Tensors, of: str = "vision", **more: Any) -> Path:
+    shape = {
+        "embedding_length": INSIDE,
+        "feed_forward_length": 2 * INSIDE,
+        "block_count": BLOCKS,
+        "projection_dim": WIDTH,
+        "attention.head_count": EYES,
+        "attention.layer_norm_epsilon": 1e-5,
+    }
+    eyes = {
         "clip.has_vision_encoder": True,
-        "clip.projector_type": kind,
-        "clip.use_gelu": True,
         "clip.vision.image_size": SIDE,
         "clip.vision.patch_size": PATCH,
-        "clip.vision.embedding_length": INSIDE,
-        "clip.vision.feed_forward_length": 2 * INSIDE,
-        "clip.vision.block_count": BLOCKS,
-        "clip.vision.projection_dim": WIDTH,
-        "clip.vision.attention.head_count": EYES,
-        "clip.vision.attention.layer_norm_epsilon": 1e-5,
         "clip.vision.image_mean": [0.5, 0.5, 0.5],
         "clip.vision.image_std": [0.5, 0.5, 0.5],
+    }
+    pairs = {
+        "general.architecture": "clip",
+        "clip.projector_type": kind,
+        "clip.use_gelu": True,
+        **{f"clip.{of}.{key}": value for key, value in shape.items()},
+        **(eyes if of == "vision" else {}),
         **more,
     }
     return write_file(path, pairs, tensors)
