@@ -155,8 +155,9 @@ async def _generate(served: Served, run: Run, request: Generate, frames: list[Fr
         wanted = replace(wanted, media=media)
     if not frames:
         run.say(Started(prompt_tokens=len(prepared.prompt), worker=served.metrics.worker))
-    if run.stopped:  # its client left while the prompt was prepared
-        run.end(Finished())
+    if run.stopped:  # its client left, or the worker does, while the prompt was prepared
+        if not run.hand_back:
+            run.end(Finished())
         return
     served.engine.submit(wanted)
     await run.over

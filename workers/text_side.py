@@ -15,6 +15,7 @@ from workers.prompt.model_text import ModelText
 from workers.prompt.plan import Prepared, prepare
 
 NO_LIMIT = 1 << 30
+NO_TOKEN = -1  # for a caller; inside, the placeholders of an image say which
 
 
 class Text:
@@ -37,12 +38,12 @@ class Text:
         return await asyncio.get_running_loop().run_in_executor(self._encoder.thread, encode)
 
     def tokenize(self, request: Tokenize, *, enqueued_s: float) -> tuple[int, ...]:
-        """Token ids of a text or a rendered conversation, however long. An image has placeholders
-        in their place, which are negative."""
+        """Token ids of a text or a rendered conversation, however long. Rows of an image are -1."""
         if isinstance(request.input, Prompt):
             return self._raw_tokens(request, request.input)
         chat = Generate(id=request.id, model=request.model, input=request.input)
-        return prepare(chat, self._model, now_s=enqueued_s, context=NO_LIMIT).prompt
+        prompt = prepare(chat, self._model, now_s=enqueued_s, context=NO_LIMIT).prompt
+        return tuple(max(token, NO_TOKEN) for token in prompt)
 
     def _raw_tokens(self, request: Tokenize, prompt: Prompt) -> tuple[int, ...]:
         if prompt.tokens is not None:
@@ -56,8 +57,8 @@ class Text:
         return self._model.vocab.detokenize(tokens).decode("utf-8", "replace")
 
     def piece(self, token: int) -> bytes:
-        """One token's bytes."""
-        return self._model.vocab.piece(token)
+        """One token's bytes; none of an image's."""
+        return b"" if token < 0 else self._model.vocab.piece(token)
 
 
 class NoText:

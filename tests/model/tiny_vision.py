@@ -27,7 +27,7 @@ def write_llava(folder: Path, **facts: Any) -> Pair:
         "mm.2.weight": _random(draw, WIDTH, WIDTH),
         "mm.2.bias": np.zeros(WIDTH),
     }
-    return model, _projector(folder / "mmproj.gguf", "mlp", tensors)
+    return model, write_projector(folder / "mmproj.gguf", "mlp", tensors)
 
 
 def write_qwen(folder: Path, **facts: Any) -> Pair:
@@ -43,7 +43,7 @@ def write_qwen(folder: Path, **facts: Any) -> Pair:
         "mm.2.weight": _random(draw, WIDTH, 4 * INSIDE),
         "mm.2.bias": np.zeros(WIDTH),
     }
-    return model, _projector(folder / "mmproj.gguf", "qwen2vl_merger", tensors)
+    return model, write_projector(folder / "mmproj.gguf", "qwen2vl_merger", tensors)
 
 
 def write_gemma(folder: Path, **facts: Any) -> Pair:
@@ -55,7 +55,7 @@ def write_gemma(folder: Path, **facts: Any) -> Pair:
         "mm.soft_emb_norm.weight": np.ones(INSIDE),
     }
     pairs = {"clip.vision.projector.scale_factor": 1}
-    return model, _projector(folder / "mmproj.gguf", "gemma3", tensors, **pairs)
+    return model, write_projector(folder / "mmproj.gguf", "gemma3", tensors, **pairs)
 
 
 def write_ultravox(folder: Path, **facts: Any) -> Pair:
@@ -83,7 +83,7 @@ def write_ultravox(folder: Path, **facts: Any) -> Pair:
         "clip.audio.num_mel_bins": MELS,
         "clip.audio.projector.stack_factor": STACK,
     }
-    return model, _projector(folder / "mmproj.gguf", "ultravox", tensors, of="audio", **pairs)
+    return model, write_projector(folder / "mmproj.gguf", "ultravox", tensors, of="audio", **pairs)
 
 
 WRITERS: dict[str, Callable[..., Pair]] = {
@@ -140,7 +140,10 @@ def _random(draw: np.random.Generator, *shape: int) -> Any:
     return draw.normal(0, np.prod(shape[1:]) ** -0.5, shape)
 
 
-def _projector(path: Path, kind: str, tensors: Tensors, of: str = "vision", **more: Any) -> Path:
+def write_projector(
+    path: Path, kind: str, tensors: Tensors, of: str = "vision", **more: Any
+) -> Path:
+    """A projector's file; `of` is what it encodes."""
     shape = {
         "embedding_length": INSIDE,
         "feed_forward_length": 2 * INSIDE,
