@@ -26,6 +26,7 @@ from api.faults import HTTPRequest
 from api.fleet import Fleet
 from api.inbox import Inbox
 from api.job import Job
+from api.links import Links
 from api.metrics import Metrics
 from shared.errors import (
     QueueDown,
@@ -63,6 +64,7 @@ class Service:
         self.inbox = Inbox(redis, self.id)
         self.fleet = Fleet(redis)
         self.configs = Configs(redis)
+        self.links = Links(settings)
         self.metrics = Metrics()
         self._jobs: set[str] = set()
         self._cancels: set[asyncio.Task[None]] = set()
@@ -73,8 +75,10 @@ class Service:
     async def start(self, request: Request) -> Job:
         """Make the request a job. The inbox is open before it is enqueued.
 
-        Raises UnknownModel, CannotLoad, QueueFull (with `retry_after_s`), QueueDown.
+        Raises UnknownModel, CannotLoad, QueueFull (with `retry_after_s`), QueueDown; RequestError for
+        images that it names by a URL.
         """
+        request = await self.links.fetched(request)
         box = await self.inbox.open(request.id)
         self._jobs.add(request.id)
         try:

@@ -29,7 +29,23 @@ class Audio(msgspec.Struct, frozen=True, kw_only=True, tag="audio"):
     format: str = "wav"
 
 
-Part = Text | Image | Audio
+class Link(msgspec.Struct, frozen=True, kw_only=True, tag="link"):
+    """An image that a caller named by its URL in the field `param`: the api fetches it before there
+    is a job, or answers with `refusal`. No worker sees one."""
+
+    url: str
+    param: str
+    refusal: str
+
+    @classmethod
+    def of(cls, uri: str, param: str, *, refusal: str) -> Link | None:
+        """For a URI that is none of http and https, None."""
+        if not uri.startswith(("http://", "https://")):
+            return None
+        return cls(url=uri, param=param, refusal=refusal)
+
+
+Part = Text | Image | Audio | Link
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):

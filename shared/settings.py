@@ -44,6 +44,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     responses_ttl_s: Annotated[
         int, _about("How long a stored response is kept; continuing it starts anew", ge=1)
     ] = 24 * 3600
+    image_hosts: Annotated[
+        str,
+        _about(
+            "Hosts from which images named by http(s) URLs are fetched, comma-separated; "
+            "empty: none, such a request is a 400",
+            pattern=r"^[A-Za-z0-9.,: -]*$",
+        ),
+    ] = ""
+    image_private: Annotated[
+        bool, _about("Fetch images from these hosts also where their address is not public")
+    ] = False
+    image_timeout_s: Annotated[
+        float, _about("How long fetching a request's images may take", gt=0)
+    ] = 10.0
     record_requests: Annotated[
         bool, _about("Keep the last 10 requests of each model, prompts too, for an hour")
     ] = False

@@ -38,8 +38,8 @@ async def house() -> AsyncIterator[Fleet]:
             yield house
 
 
-def asked(seed: int, **more: Any) -> dict[str, Any]:
-    uri = f"data:image/png;base64,{base64.b64encode(png(seed)).decode()}"
+def asked(look: int, /, **more: Any) -> dict[str, Any]:
+    uri = f"data:image/png;base64,{base64.b64encode(png(look)).decode()}"
     content = [
         {"type": "text", "text": "What is this?"},
         {"type": "image_url", "image_url": {"url": uri}},
@@ -58,7 +58,7 @@ async def answer(client: httpx.AsyncClient, body: dict[str, Any]) -> dict[str, A
 @pytest.mark.asyncio(loop_scope="module")
 async def test_an_image_is_seen_and_counted(house: Fleet) -> None:
     async with httpx.AsyncClient(base_url=house.url, timeout=60) as client:
-        one, same, other = [await answer(client, asked(seed)) for seed in (1, 1, 2)]
+        one, same, other = [await answer(client, asked(look)) for look in (1, 1, 2)]
     texts = [it["choices"][0]["message"]["content"] for it in (one, same, other)]
     assert texts[0] == texts[1] != texts[2]
     assert one["usage"]["prompt_tokens"] > 16

@@ -9,7 +9,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from shared.errors import BadTemplate, RequestError, Unsupported
-from shared.messages import Audio, Image, Message, Text
+from shared.messages import Audio, Image, Link, Message, Text
 
 MOST_PARTS = 32
 
@@ -28,18 +28,19 @@ class Measures(Protocol):
 
 def of(messages: Iterable[Message], media: Measures | None) -> tuple[Attachment, ...]:
     """The attachments, in order. Raises Unsupported for those the model cannot take."""
-    parts = tuple(
-        part for message in messages for part in message.content if not isinstance(part, Text)
-    )
-    for part in parts:
+    parts: list[Attachment] = []
+    for part in (part for message in messages for part in message.content):
         kind = type(part).__name__.lower()
-        if media is None:
+        if isinstance(part, Text):
+            continue
+        if media is None or isinstance(part, Link):
             raise Unsupported("messages", f"this model takes text only, not {kind}")
         if not media.takes(part):
             raise Unsupported("messages", f"this model takes no {kind}")
+        parts.append(part)
     if len(parts) > MOST_PARTS:
         raise RequestError(f"messages: more than {MOST_PARTS} images or sounds", param="messages")
-    return parts
+    return tuple(parts)
 
 
 def mark(job: str, parts: Sequence[Attachment]) -> str:

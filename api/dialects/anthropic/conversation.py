@@ -13,7 +13,7 @@ import msgspec
 
 from api.dialects.anthropic import types as wire
 from shared.errors import RequestError, Unsupported
-from shared.messages import Image, Message, Part, Text, ToolCall
+from shared.messages import Image, Link, Message, Part, Text, ToolCall
 
 ERROR = "Error: "
 BETWEEN_TURNS = "\n\n"
@@ -200,14 +200,17 @@ def _text(at: str, block: wire.TextBlock) -> Text:
     return Text(text=block.text)
 
 
-def _image(at: str, block: wire.ImageBlock) -> Image:
+def _image(at: str, block: wire.ImageBlock) -> Image | Link:
     if block.transformations:
         raise Unsupported(f"{at}.transformations", "images are shown as they are")
     match block.source:
         case wire.Base64Source(data=data, media_type=media_type):
             return Image(data=_decoded(data, at=f"{at}.source.data"), media_type=media_type)
-        case wire.UrlSource():
-            raise Unsupported(f"{at}.source.url", "no images are fetched; send base64")
+        case wire.UrlSource(url=url):
+            refusal, param = "no images are fetched; send base64", f"{at}.source.url"
+            if (link := Link.of(url, param, refusal=refusal)) is None:
+                raise Unsupported(param, refusal)
+            return link
         case wire.FileSource():
             raise Unsupported(f"{at}.source.file_id", "no files are kept; send base64")
 

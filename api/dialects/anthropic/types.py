@@ -44,9 +44,9 @@ class Base64Source(Wire, frozen=True, kw_only=True, tag_field="type", tag="base6
 
 
 class UrlSource(Wire, frozen=True, kw_only=True, tag_field="type", tag="url"):
-    """An image elsewhere: refused."""
+    """An image elsewhere: refused unless the settings name its host."""
 
-    url: Refused
+    url: str
 
 
 class FileSource(Wire, frozen=True, kw_only=True, tag_field="type", tag="file"):

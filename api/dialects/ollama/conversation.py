@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import msgspec
 
 from api.dialects.ollama import types as wire
-from shared.errors import RequestError, Unsupported
-from shared.messages import Image, Message, Part, Text, ToolCall
+from shared.errors import RequestError
+from shared.messages import Image, Link, Message, Part, Text, ToolCall
 
 MAGIC = {
     b"\xff\xd8\xff": "image/jpeg",
@@ -97,10 +97,10 @@ def parts_of(text: str | None, images: Sequence[str] | None, *, at: str = "") ->
     return tuple(parts)
 
 
-def _image(image: str, *, at: str) -> Image:
+def _image(image: str, *, at: str) -> Image | Link:
     image = image.strip()
-    if image.startswith(("http://", "https://")):
-        raise Unsupported(at, "no images are fetched; send base64")
+    if (link := Link.of(image, at, refusal="no images are fetched; send base64")) is not None:
+        return link
     if image.startswith("data:"):
         image = image.partition(",")[2]
     try:

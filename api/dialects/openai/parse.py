@@ -10,10 +10,11 @@ from api.dialects.openai import types as wire
 from api.dialects.openai.sampling import common
 from shared import refs
 from shared.errors import RequestError, Unsupported
-from shared.messages import Audio, Image, Message, Part, Text, Tool, ToolCall
+from shared.messages import Audio, Image, Link, Message, Part, Text, Tool, ToolCall
 from shared.requests import Chat, Generate, Thinking, ToolChoice
 
 EFFORTS_THAT_THINK = ("minimal", "low", "medium", "high")
+ONLY_DATA = "only data: URIs; this server fetches nothing from the network"
 
 
 def chat(asked: wire.ChatRequest, *, job: str) -> Generate:
@@ -96,10 +97,18 @@ def thinking(asked: wire.ChatRequest) -> Thinking:
     )
 
 
+def image_of(uri: str, param: str) -> Image | Link:
+    """An image, there or to be fetched. Raises RequestError naming `param`."""
+    if (link := Link.of(uri, param, refusal=ONLY_DATA)) is not None:
+        return link
+    data, media_type = data_uri(uri, param)
+    return Image(data=data, media_type=media_type)
+
+
 def data_uri(uri: str, param: str) -> tuple[bytes, str]:
     """Bytes and media type of a base64 data URI. Raises RequestError naming `param`."""
     if not uri.startswith("data:"):
-        raise Unsupported(param, "only data: URIs; this server fetches nothing from the network")
+        raise Unsupported(param, ONLY_DATA)
     head, comma, body = uri[len("data:") :].partition(",")
     if not comma or not head.endswith(";base64"):
         raise RequestError(f"{param}: a data URI looks like data:image/png;base64,…", param=param)
@@ -137,8 +146,7 @@ def _part(part: wire.ContentPart, where: str) -> Part:
         case wire.TextPart(text=text) | wire.RefusalPart(refusal=text):
             return Text(text=text)
         case wire.ImagePart(image_url=image):
-            data, media_type = data_uri(image.url, f"{where}.image_url.url")
-            return Image(data=data, media_type=media_type)
+            return image_of(image.url, f"{where}.image_url.url")
         case wire.AudioPart(input_audio=sound):
             return Audio(
                 data=base64_of(sound.data, f"{where}.input_audio.data"), format=sound.format

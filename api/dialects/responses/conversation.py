@@ -12,11 +12,11 @@ from typing import assert_never
 
 import msgspec
 
-from api.dialects.openai.parse import base64_of, data_uri
+from api.dialects.openai.parse import base64_of, image_of
 from api.dialects.responses import items
 from api.dialects.responses import types as wire
 from shared.errors import RequestError, Unsupported
-from shared.messages import Audio, Image, Message, Part, Text, ToolCall
+from shared.messages import Audio, Image, Link, Message, Part, Text, ToolCall
 
 ROLES: dict[str, str] = {"developer": "system"}
 
@@ -150,8 +150,8 @@ def _url(part: wire.InputImage, where: str) -> str:
     return part.image_url
 
 
-def _image(uri: str, param: str) -> Image:
-    data, media_type = data_uri(uri, param)
-    if not data:
+def _image(uri: str, param: str) -> Image | Link:
+    found = image_of(uri, param)
+    if isinstance(found, Image) and not found.data:
         raise RequestError(f"{param}: an image of no bytes", param=param)
-    return Image(data=data, media_type=media_type)
+    return found

@@ -222,7 +222,7 @@ def _unmarked(value: Any) -> Any:
     return [_unmarked(inner) for inner in value] if isinstance(value, list) else value
 
 
-URL = {"type": "image", "source": {"type": "url", "url": "http://x/y.png"}}
+URL = {"type": "image", "source": {"type": "url", "url": "file:///y.png"}}
 CITED = {**text("a"), "citations": [{"type": "char_location"}]}
 
 

@@ -302,10 +302,6 @@ def test_name_wins_over_model() -> None:
         ({"truncate": True}, "truncate"),
         ({"shift": True}, "shift"),
         ({"tools": [{"function": {"name": "f"}, "items": [1]}]}, "tools[0].items"),
-        (
-            {"messages": [{"role": "user", "content": "a", "images": ["http://x/y.png"]}]},
-            "messages[0].images[0]",
-        ),
     ],
 )
 def test_what_is_not_honoured_is_refused_by_name(given: dict[str, Any], param: str) -> None:

@@ -260,7 +260,7 @@ def test_a_conversation_keeps_everything() -> None:
     )
 
 
-@pytest.mark.parametrize("url", ["https://x/y.png", "data:image/png,AA", "data:image/png;base64,?"])
+@pytest.mark.parametrize("url", ["ftp://x/y.png", "data:image/png,AA", "data:image/png;base64,?"])
 def test_an_image_must_come_along(url: str) -> None:
     part = {"type": "image_url", "image_url": {"url": url}}
     with pytest.raises(RequestError) as caught:

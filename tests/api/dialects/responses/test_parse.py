@@ -187,7 +187,7 @@ def image(**more: Any) -> dict[str, Any]:
         ({"tools": [TOOL, {"type": "mcp", "server_label": "x"}]}, "tools[1].type"),
         ({"tools": [{"name": "f"}]}, "tools[0].type"),
         ({"input": [HI, {"type": "web_search_call", "id": "ws_1"}]}, "input[1].type"),
-        (image(image_url="http://somewhere/a.png"), "input[0].content[0].image_url"),
+        (image(image_url="file:///a.png"), "input[0].content[0].image_url"),
         ({"tools": [TOOL | {"colour": 1}]}, "tools[0].colour"),
         ({"seed": 1}, "seed"),
     ],
