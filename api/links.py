@@ -32,7 +32,7 @@ Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 async def lookup(host: str, port: int) -> list[str]:
     """A host's addresses. Raises OSError."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     return [str(address[0]) for *_, address in found]
 
 

@@ -40,7 +40,6 @@ from workers.engine.engine import Engine
 from workers.engine.runner import LlamaRunner, usable_cores
 from workers.engine.weights import OnProgress, Weights, open_weights
 from workers.media.encoder import Encoder
-from workers.media.projector import open_projector
 from workers.metrics import WorkerMetrics
 from workers.models.gguf import ModelFacts
 from workers.models.projectors import ProjectorFacts
@@ -151,6 +150,9 @@ def _open(order: Order, opened: ExitStack, on_progress: OnProgress) -> Model:
     runner = opened.enter_context(_runner(order, weights))
     if order.projector is None:
         return Model(weights, runner)
+    # Not at the head: a libllama that was put in place of the bindings' own has no mtmd beside it.
+    from workers.media.projector import open_projector
+
     threads = settings.image_threads or max(1, usable_cores() // 2)
     projector = opened.enter_context(open_projector(order.projector, weights, threads=threads))
     encoder = Encoder(projector)

@@ -17,10 +17,11 @@ from tests.workers.engine.desk import Desk
 from workers.engine.media import Media
 from workers.engine.runner import GGML_TYPE_BF16, LlamaRunner
 from workers.engine.weights import Weights, open_weights
-from workers.media.projector import MARKER, Part, Projector, open_projector
+from workers.media.projector import MARKER, Projector, open_projector
 from workers.models import projectors
+from workers.prompt.attachments import Attachment
 
-Question = tuple[str, Part, str]
+Question = tuple[str, Attachment, str]
 
 
 class Sight:

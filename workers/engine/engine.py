@@ -165,7 +165,7 @@ class Engine:
     def _admit(self, request: SequenceRequest) -> None:
         self._arrivals += 1
         error = self._fault(request)
-        layout = media.TEXT_ONLY if error else media.Layout(request.prompt, request.media)
+        layout = media.TEXT_ONLY if error else media.Layout.of(request.prompt, request.media)
         longest = self._runner.context_length
         job = Job(request, order=self._arrivals, context_length=longest, layout=layout)
         self._jobs.append(job)

@@ -42,6 +42,11 @@ class Rows(msgspec.Struct, frozen=True):
 class Layout:
     """Where in a prompt the runs of `media`, in their order, stand. ValueError if they do not."""
 
+    @classmethod
+    def of(cls, prompt: Sequence[int], media: Sequence[Media]) -> Layout:
+        """Of a prompt that `fault` found nothing wrong with."""
+        return cls(prompt, media) if media else TEXT_ONLY
+
     def __init__(self, prompt: Sequence[int] = (), media: Sequence[Media] = ()) -> None:
         self._media = media
         self._starts: list[int] = []
@@ -115,11 +120,13 @@ TEXT_ONLY = Layout()
 
 def fault(prompt: Sequence[int], media: Sequence[Media], *, width: int, batch_rows: int) -> str:
     """Why a prompt with media cannot be computed; empty if it can."""
+    if not media:
+        return ""
     try:
         Layout(prompt, media)
     except ValueError as error:
         return str(error)
-    if media and prompt[-1] < 0:
+    if prompt[-1] < 0:
         return "a prompt that ends in an image"
     if any(one.rows.shape != (len(one.ids), width) for one in media):
         return "embeddings of another model"

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Protocol
 
 from workers.engine.media import Media
-from workers.media.projector import Part
+from workers.prompt.attachments import Attachment
 
 MOST_BYTES = 128 << 20
 MOST_MEASURED = 4096
@@ -21,13 +21,13 @@ MOST_MEASURED = 4096
 class Projects(Protocol):
     """What it needs of a projector.Projector."""
 
-    def takes(self, part: Part) -> bool:
+    def takes(self, part: Attachment) -> bool:
         """Whether such a part can be encoded."""
 
-    def measure(self, part: Part) -> tuple[int, ...]:
+    def measure(self, part: Attachment) -> tuple[int, ...]:
         """Its tokens and placeholders. From any thread."""
 
-    def encode(self, part: Part) -> tuple[Media, ...]:
+    def encode(self, part: Attachment) -> tuple[Media, ...]:
         """Its embeddings. From one thread."""
 
 
@@ -44,7 +44,7 @@ class Encoder:
         self._encoded: OrderedDict[bytes, tuple[Media, ...]] = OrderedDict()
         self._lock = Lock()
 
-    def tokens(self, part: Part) -> tuple[int, ...]:
+    def tokens(self, part: Attachment) -> tuple[int, ...]:
         """What a part is in a prompt, measured without encoding it. Raises RequestError."""
         key = _key(part)
         with self._lock:
@@ -57,7 +57,9 @@ class Encoder:
                     self._measured.popitem(last=False)
         return found
 
-    def media(self, parts: Sequence[Part], *, stopped: Callable[[], bool]) -> tuple[Media, ...]:
+    def media(
+        self, parts: Sequence[Attachment], *, stopped: Callable[[], bool]
+    ) -> tuple[Media, ...]:
         """The embeddings of all parts, in order; none once it is `stopped`."""
         found: list[Media] = []
         for part in parts:
@@ -70,7 +72,7 @@ class Encoder:
         """Returns when the thread is done."""
         self.thread.shutdown()
 
-    def _of(self, part: Part) -> tuple[Media, ...]:
+    def _of(self, part: Attachment) -> tuple[Media, ...]:
         key = _key(part)
         if key in self._encoded:
             self._encoded.move_to_end(key)
@@ -82,7 +84,7 @@ class Encoder:
         return found
 
 
-def _key(part: Part) -> bytes:
+def _key(part: Attachment) -> bytes:
     return type(part).__name__.encode() + hashlib.sha256(part.data).digest()
 
 

@@ -21,8 +21,7 @@ from workers.engine.media import Media, Places
 from workers.engine.weights import BadModel, Weights, hear_library
 from workers.media import images, sounds
 from workers.models.projectors import ProjectorFacts
-
-Part = Image | Audio
+from workers.prompt.attachments import Attachment
 
 MARKER = b"<__media__>"
 NOWHERE = b"/nonexistent"
@@ -40,11 +39,11 @@ class Projector:
         self.vision = bool(mtmd.mtmd_support_vision(context))
         self.audio = bool(mtmd.mtmd_support_audio(context))
 
-    def takes(self, part: Part) -> bool:
+    def takes(self, part: Attachment) -> bool:
         """Whether it knows what to do with such a part."""
         return self.vision if isinstance(part, Image) else self.audio
 
-    def measure(self, part: Part) -> tuple[int, ...]:
+    def measure(self, part: Attachment) -> tuple[int, ...]:
         """Tokens and placeholders that a part becomes. Raises RequestError for bad bytes."""
         with self._chunks(part) as chunks:
             found: list[int] = []
@@ -55,7 +54,7 @@ class Projector:
                     found += placeholders(part, number, count=_count(chunk))
             return tuple(found)
 
-    def encode(self, part: Part) -> tuple[Media, ...]:
+    def encode(self, part: Attachment) -> tuple[Media, ...]:
         """What the placeholders stand for. Seconds of work."""
         with self._chunks(part) as chunks:
             return tuple(
@@ -64,7 +63,7 @@ class Projector:
                 if not _is_text(chunk)
             )
 
-    def _encoded(self, part: Part, number: int, chunk: Any) -> Media:
+    def _encoded(self, part: Attachment, number: int, chunk: Any) -> Media:
         if mtmd.mtmd_encode_chunk(self._context, chunk) != 0:
             raise Internal("the projector failed at an image; the server's log has the details")
         count = _count(chunk)
@@ -90,7 +89,7 @@ class Projector:
         return np.array([(at.t, at.y, at.x, at.z) for at in found], np.int32).T.copy()
 
     @contextmanager
-    def _chunks(self, part: Part) -> Iterator[list[Any]]:
+    def _chunks(self, part: Attachment) -> Iterator[list[Any]]:
         """A part as mtmd cuts it: text tokens and what is to be encoded."""
         text = mtmd.mtmd_input_text(MARKER, len(MARKER), False, True)
         chunks = mtmd.mtmd_input_chunks_init()
@@ -108,7 +107,7 @@ class Projector:
             mtmd.mtmd_input_chunks_free(chunks)
 
     @contextmanager
-    def _bitmap(self, part: Part) -> Iterator[Any]:
+    def _bitmap(self, part: Attachment) -> Iterator[Any]:
         bitmap = self._image(part) if isinstance(part, Image) else self._sound(part)
         if not bitmap:
             raise RequestError("messages: an image that cannot be decoded", param="messages")
@@ -152,7 +151,7 @@ def open_projector(facts: ProjectorFacts, weights: Weights, *, threads: int) -> 
         mtmd.mtmd_free(context)
 
 
-def placeholders(part: Part, number: int, *, count: int) -> tuple[int, ...]:
+def placeholders(part: Attachment, number: int, *, count: int) -> tuple[int, ...]:
     """Negative ids for `count` rows of a part's run `number`: of 63 bits, made of the content, so
     that nobody can make two images of which one is taken for the other."""
     seed = hashlib.sha256(part.data).digest() + f"{type(part).__name__}:{number}".encode()

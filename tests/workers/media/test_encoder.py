@@ -7,7 +7,8 @@ import numpy as np
 from shared.messages import Image
 from workers.engine.media import Media
 from workers.media.encoder import Encoder
-from workers.media.projector import Part, placeholders
+from workers.media.projector import placeholders
+from workers.prompt.attachments import Attachment
 
 ROW_BYTES = 4 * 8
 
@@ -19,14 +20,14 @@ class Lens:
         self.measured = 0
         self.encoded = 0
 
-    def takes(self, part: Part) -> bool:
+    def takes(self, part: Attachment) -> bool:
         return isinstance(part, Image)
 
-    def measure(self, part: Part) -> tuple[int, ...]:
+    def measure(self, part: Attachment) -> tuple[int, ...]:
         self.measured += 1
         return (7, *placeholders(part, 0, count=2))
 
-    def encode(self, part: Part) -> tuple[Media, ...]:
+    def encode(self, part: Attachment) -> tuple[Media, ...]:
         self.encoded += 1
         rows = np.full((2, 8), part.data[0], np.float32)
         places = np.zeros((0, 2), np.int32)
