@@ -57,8 +57,9 @@ class EmbeddedBatch:
     def __init__(self, chunks: Sequence[Chunk]) -> None:
         parts = [chunk.embedded for chunk in chunks if chunk.embedded is not None]
         rows = sum(len(part.numbers) for part in parts)
-        self._numbers = np.concatenate([part.numbers for part in parts])
-        self._pos = np.concatenate([part.positions for part in parts], axis=1)
+        self._numbers = np.concatenate([part.numbers for part in parts], dtype=np.float32)
+        positions = np.concatenate([part.positions for part in parts], axis=1)
+        self._pos = np.ascontiguousarray(positions, np.int32)
         counts = [len(part.numbers) for part in parts]
         self._slot = np.repeat(np.array([chunk.slot for chunk in chunks], np.int32), counts)
         self._slot_count = np.ones(rows, np.int32)
