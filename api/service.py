@@ -75,8 +75,8 @@ class Service:
     async def start(self, request: Request) -> Job:
         """Make the request a job. The inbox is open before it is enqueued.
 
-        Raises UnknownModel, CannotLoad, QueueFull (with `retry_after_s`), QueueDown; RequestError for
-        images that it names by a URL.
+        Raises UnknownModel, CannotLoad, QueueFull (with `retry_after_s`), QueueDown; RequestError
+        for images that it names by a URL.
         """
         request = await self.links.fetched(request)
         box = await self.inbox.open(request.id)
