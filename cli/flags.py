@@ -27,6 +27,9 @@ API = (
     "responses_ttl_s",
     "record_requests",
     "origins",
+    "image_hosts",
+    "image_private",
+    "image_timeout_s",
     "heal_after_s",
     "drain_timeout_s",
 )
@@ -44,6 +47,7 @@ WORKER = (
     "exact",
     "threads",
     "gpu_layers",
+    "image_threads",
     "lease_ms",
     "max_attempts",
     "emit_interval_ms",
