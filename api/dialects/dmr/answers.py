@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from api import durations
 from api.recorder import Record
 from shared.model_config import ModelConfig
 from shared.presence import LoadedModel, ModelCard, WorkerCard
@@ -90,7 +91,12 @@ def configured(
 ) -> list[Configured]:
     """Of every model there is; a deleted one's configuration waits for it to come back."""
     return [
-        Configured(model=ref, model_id=catalog[ref].digest, config=members(config))
+        Configured(
+            model=ref,
+            model_id=catalog[ref].digest,
+            mode=_mode(catalog[ref]),
+            config=members(config),
+        )
         for ref, config in configs.items()
         if ref in catalog
     ]
@@ -103,25 +109,20 @@ def members(config: ModelConfig) -> dict[str, Any]:
     if (context := rest.pop("context_size", None)) is not None:
         found["context-size"] = context
     if (keep_alive_s := rest.pop("keep_alive_s", None)) is not None:
-        found["keep_alive"] = go_duration(keep_alive_s)
+        found["keep_alive"] = durations.written(keep_alive_s)
     if (budget := rest.pop("reasoning_budget", None)) is not None:
         found["llamacpp"] = {"reasoning-budget": budget}
     return found | ({"caravan": rest} if rest else {})
 
 
-def requests(card: ModelCard, records: list[Record]) -> Requests:
+def requests(card: ModelCard, config: ModelConfig, records: list[Record]) -> Requests:
     """One model's records."""
-    return Requests(count=len(records), model=card.digest or card.ref, config={}, records=records)
-
-
-def go_duration(seconds: float) -> str:
-    """As Go writes it: `5m0s`, `1h30m0s`, `30s`; `-1` for ever."""
-    if seconds < 0:
-        return "-1"
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    head = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
-    return f"{head}{rest:g}s"
+    return Requests(
+        count=len(records),
+        model=card.digest or card.ref,
+        config=members(config),
+        records=records,
+    )
 
 
 def _runner(loaded: LoadedModel, card: ModelCard | None) -> Runner:
@@ -134,7 +135,7 @@ def _runner(loaded: LoadedModel, card: ModelCard | None) -> Runner:
         last_used=NEVER if loading or in_use else _stamp(loaded.last_used_ms),
         in_use=in_use,
         loading=loading,
-        keep_alive=None if loaded.keep_alive_s is None else go_duration(loaded.keep_alive_s),
+        keep_alive=None if loaded.keep_alive_s is None else durations.written(loaded.keep_alive_s),
     )
 
 

@@ -11,6 +11,7 @@ from litestar import Response, get, post
 
 from api import body, orders, recorder, streaming
 from api.dialects.dmr import answers, types
+from api.dialects.dmr.configure import config_of
 from api.dialects.openai.errors import ErrorAnswer, ErrorBody
 from api.faults import HTTPRequest
 from api.openapi import described
@@ -21,15 +22,6 @@ from shared.errors import NotFound, RequestError, UnknownModel, Unsupported
 JSON = "application/json"
 EVENTS = "text/event-stream"
 CONNECTED = b'event: connected\ndata: {"status": "connected"}\n\n'
-OURS = "the operator's, set for the workers when they start"
-REFUSED = {
-    "context_size": f"context-size is {OURS}",
-    "keep_alive": f"how long models stay is {OURS}",
-    "runtime_flags": f"flags are {OURS}",
-    "raw_runtime_flags": f"flags are {OURS}",
-    "speculative": f"draft models are {OURS}",
-    "vllm": "there is no vLLM here",
-}
 
 _encode = msgspec.json.Encoder().encode
 _unload = msgspec.json.Decoder(types.Unload)
@@ -123,15 +115,8 @@ async def configure(request: HTTPRequest) -> Response[bytes]:
     wire = await body.read(request, _configure)
     if not wire.model:
         raise RequestError("model is required", param="model")
-    if wire.mode not in (None, "", answers.CHAT):
-        raise Unsupported("mode", "only 'completion' has anything to configure")
-    for field in msgspec.structs.fields(types.Configure):
-        if field.name in REFUSED and getattr(wire, field.name):
-            raise Unsupported(field.encode_name, REFUSED[field.name])
+    config = config_of(wire)
     service = service_of(request)
-    config = model_config.of(
-        reasoning_budget=wire.llamacpp.reasoning_budget if wire.llamacpp else None
-    )
     ref = await _ref(service, wire.model) or refs.normalize(wire.model)
     await model_config.merge(service.redis, ref, config)
     service.configs.outdated()
@@ -158,7 +143,8 @@ async def _kept(service: Service, ref: str | None) -> list[answers.Requests]:
     found = []
     for card in catalog.values():
         if ref in (None, card.ref) and (records := await recorder.records(service.redis, card.ref)):
-            found.append(answers.requests(card, records))
+            config = await model_config.read(service.redis, card.ref)
+            found.append(answers.requests(card, config, records))
     return found
 
 
@@ -177,7 +163,8 @@ async def _told(service: Service, ref: str | None, *, existing: bool) -> AsyncIt
             elif told is not None and ref in (None, told.model):
                 card = await service.fleet.model(told.model)
                 if card is not None:
-                    yield _framed(b"new_request", answers.requests(card, []), told.record)
+                    config = await model_config.read(service.redis, card.ref)
+                    yield _framed(b"new_request", answers.requests(card, config, []), told.record)
 
 
 def _framed(name: bytes, of: answers.Requests, record: recorder.Record) -> bytes:

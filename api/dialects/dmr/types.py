@@ -36,16 +36,17 @@ class LlamaCpp(Wire, frozen=True, kw_only=True, rename="kebab"):
 
 
 class Configure(Wire, frozen=True, kw_only=True, rename="kebab"):
-    """POST _configure."""
+    """POST _configure. `context-size` in tokens, -1 and 0: what the model was trained for;
+    `keep_alive` is a duration of Go's; flags are llama-server's, as words or as one line."""
 
     model: str | None = None
     mode: str | None = None
+    context_size: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    keep_alive: str | None = msgspec.field(name="keep_alive", default=None)
+    runtime_flags: list[str] | None = None
+    raw_runtime_flags: str | None = None
     llamacpp: LlamaCpp | None = None
 
-    context_size: Refused = None
-    keep_alive: Refused = msgspec.field(name="keep_alive", default=None)
-    runtime_flags: Refused = None
-    raw_runtime_flags: Refused = None
     speculative: Refused = None
     vllm: Refused = None
 

@@ -6,20 +6,19 @@ What is known and not honoured is refused here by name. What Ollama settles when
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 import msgspec
 
 from api.dialects.ollama import types as wire
 from api.dialects.ollama.conversation import messages_of, parts_of
+from api.durations import keep_alive_s
 from shared import refs, requests
 from shared.errors import RequestError, Unsupported
 from shared.messages import Message, Text, Tool
 
 Intent = Literal["run", "load", "unload"]
 
-FOREVER_S = -1.0
 REFUSED = {
     "template": "the model's own template is used",
     "context": "conversations are not kept as tokens; send messages to /api/chat",
@@ -27,8 +26,6 @@ REFUSED = {
     "height": "no images are made",
     "steps": "no images are made",
 }
-UNIT_S = {"h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
-DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(h|ms|us|µs|μs|ns|m|s)")
 SAMPLED = tuple(
     name for name in requests.Sampling.__struct_fields__ if name in wire.Options.__struct_fields__
 )
@@ -124,24 +121,6 @@ def check_show(body: wire.Show) -> None:
     for name in ("system", "template", "options"):
         if getattr(body, name):
             raise Unsupported(name, "the model is shown as it is")
-
-
-def keep_alive_s(given: wire.KeepAlive | None) -> float | None:
-    """Seconds, FOREVER_S for anything negative. Strings are Go's durations, or a number."""
-    if given is None:
-        return None
-    seconds = _duration_s(given) if isinstance(given, str) else given
-    return seconds if seconds >= 0 else FOREVER_S
-
-
-def _duration_s(text: str) -> float:
-    """Of `1h30m`, `300ms`, `-1m`, `0`."""
-    sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
-    if re.fullmatch(r"\d+(\.\d+)?", rest):
-        return sign * float(rest)
-    if not rest or DURATION.sub("", rest):
-        raise RequestError(f"keep_alive: {text!r} is no duration such as '5m'", param="keep_alive")
-    return sign * sum(float(number) * UNIT_S[unit] for number, unit in DURATION.findall(rest))
 
 
 def _generation(

@@ -11,7 +11,8 @@ import pytest
 from arq.connections import ArqRedis
 
 from api import orders
-from api.dialects.dmr.answers import go_duration, members
+from api.dialects.dmr.answers import members
+from api.durations import written
 from shared import codec, keys, presence
 from shared.control import Unload
 from shared.model_config import ModelConfig
@@ -57,7 +58,7 @@ async def test_ps_lists_every_holder(client: httpx.AsyncClient, fake_redis: ArqR
     [(300, "5m0s"), (5400, "1h30m0s"), (30, "30s"), (86400, "24h0m0s"), (0, "0s"), (-1, "-1")],
 )
 def test_durations_are_go_s(seconds: float, text: str) -> None:
-    assert go_duration(seconds) == text
+    assert written(seconds) == text
 
 
 async def test_df_counts_each_model_once(client: httpx.AsyncClient, fake_redis: ArqRedis) -> None:
@@ -141,6 +142,65 @@ async def test_a_configuration_is_kept_and_applied(
     assert (await client.get("/engines/_configure?model=other")).json() == []
 
 
+@pytest.mark.parametrize(
+    ("given", "config"),
+    [
+        ({"context-size": 4096}, {"context-size": 4096}),
+        ({"context-size": -1}, {"context-size": 0}),
+        ({"keep_alive": "1h30m"}, {"keep_alive": "1h30m0s"}),
+        ({"keep_alive": "-1m"}, {"keep_alive": "-1"}),
+        ({"keep_alive": "0"}, {"keep_alive": "0s"}),
+        ({"runtime-flags": ["--ctx-size", "512"], "context-size": 9}, {"context-size": 512}),
+        ({"runtime-flags": ["-np=2", "-t", "-1"]}, {"caravan": {"slots": 2, "threads": 0}}),
+        (
+            {"raw-runtime-flags": "-ngl 0 -b '64'"},
+            {"caravan": {"gpu_layers": 0, "prefill_budget": 64}},
+        ),
+        ({"runtime-flags": ["-c", "8"], "raw-runtime-flags": "-c 9"}, {"context-size": 8}),
+        ({"raw-runtime-flags": "--reasoning-budget 0"}, {"llamacpp": {"reasoning-budget": 0}}),
+        ({"mode": "embedding", "context-size": 8}, {"context-size": 8}),
+    ],
+)
+async def test_what_a_worker_can_honour_is_kept(
+    client: httpx.AsyncClient, given: dict[str, Any], config: dict[str, Any]
+) -> None:
+    answer = await client.post("/engines/_configure", json={"model": "smollm2", **given})
+    assert answer.status_code == 202
+    (entry,) = (await client.get("/engines/_configure")).json()
+    assert entry["Config"] == config
+
+
+async def test_configurations_are_merged_field_by_field(client: httpx.AsyncClient) -> None:
+    for given in ({"context-size": 512}, {"keep_alive": "5m"}, {"runtime-flags": ["-np", "2"]}):
+        await client.post("/engines/_configure", json={"model": "smollm2", **given})
+    (entry,) = (await client.get("/engines/_configure")).json()
+    kept = {"context-size": 512, "keep_alive": "5m0s", "caravan": {"slots": 2}}
+    assert entry["Config"] == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"runtime-flags": ["--ctx-size", "512", "--mmproj", "x"]}, "'--mmproj'"),
+        ({"runtime-flags": ["--x=--y"]}, "'--x'"),
+        ({"runtime-flags": ["../x"]}, "'../x'"),
+        ({"runtime-flags": ["-c", "many"]}, "-c cannot be 'many'"),
+        ({"runtime-flags": ["-c"]}, "-c cannot be ''"),
+        ({"runtime-flags": ["--parallel=-1"]}, "--parallel cannot be '-1'"),
+        ({"raw-runtime-flags": "--temp 0.5"}, "'--temp'"),
+        ({"raw-runtime-flags": "-c '512"}, "quotation"),
+    ],
+)
+async def test_other_flags_are_refused_by_name(
+    client: httpx.AsyncClient, given: dict[str, Any], word: str
+) -> None:
+    answer = await client.post("/engines/_configure", json={"model": "smollm2", **given})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, next(iter(given)))
+    assert word in error["message"]
+    assert (await client.get("/engines/_configure")).json() == []
+
+
 def test_a_configuration_has_docker_s_names() -> None:
     config = ModelConfig(context_size=512, keep_alive_s=-1, reasoning_budget=0, slots=2)
     assert members(config) == {
@@ -169,13 +229,13 @@ async def test_unload_forgets_configurations_as_docker_does(
 @pytest.mark.parametrize(
     ("path", "asked", "status", "word"),
     [
-        ("/engines/_configure", {"model": "m", "context-size": 4096}, 400, "context-size"),
-        ("/engines/_configure", {"model": "m", "keep_alive": "5m"}, 400, "keep_alive"),
-        ("/engines/_configure", {"model": "m", "runtime-flags": ["-x"]}, 400, "runtime-flags"),
-        ("/engines/_configure", {"model": "m", "raw-runtime-flags": "-x"}, 400, "raw-runtime"),
+        ("/engines/_configure", {"model": "m", "context-size": -2}, 400, "context-size"),
+        ("/engines/_configure", {"model": "m", "keep_alive": "abc"}, 400, "keep_alive"),
+        ("/engines/_configure", {"model": "m", "keep_alive": ""}, 400, "keep_alive"),
+        ("/engines/_configure", {"model": "m", "keep_alive": 5}, 400, "keep_alive"),
+        ("/engines/_configure", {"model": "m", "mode": "image-generation"}, 400, "mode"),
         ("/engines/_configure", {"model": "m", "speculative": {"draft_model": "d"}}, 400, "specul"),
         ("/engines/_configure", {"model": "m", "vllm": {"hf-overrides": {}}}, 400, "vllm"),
-        ("/engines/_configure", {"model": "m", "mode": "reranking"}, 400, "mode"),
         ("/engines/_configure", {"model": "m", "colour": "red"}, 400, "colour"),
         ("/engines/_configure", {}, 400, "model is required"),
         ("/engines/vllm/_configure", {"model": "m"}, 404, "backend not found"),
