@@ -33,6 +33,10 @@ class Fleet:
             self._seen |= {one.model: self._asked_s for card in self._cards for one in card.models}
         return self._cards
 
+    def outdated(self) -> None:
+        """What was remembered is not to be believed any more."""
+        self._asked_s = float("-inf")
+
     async def jobs_per_s(self, model: str) -> float:
         """How fast a model's queue drains, by the workers' own count; 0 when nobody knows."""
         return sum(
@@ -46,6 +50,19 @@ class Fleet:
         """How long `jobs` take to be claimed; None when nobody knows."""
         rate = await self.jobs_per_s(model)
         return jobs / rate if rate > 0 else None
+
+    async def loading_percent(self, model: str) -> int | None:
+        """How far the model is loaded, by the worker that is furthest; None when one has it, or
+        none is loading it."""
+        lines = [
+            loaded
+            for card in await self.workers()
+            for loaded in card.models
+            if loaded.model == model and not card.draining
+        ]
+        if any(loaded.state == "ready" for loaded in lines):
+            return None
+        return max((one.percent for one in lines if one.state == "loading"), default=None)
 
     async def catalog(self) -> dict[str, ModelCard]:
         """Every model there is, by ref."""

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import anyio
+import msgspec
 import structlog
 from redis.exceptions import RedisError
 
@@ -34,6 +35,15 @@ log = structlog.get_logger()
 OUTAGE_S = 60.0  # a stream that cannot reach Redis for so long ends as failed
 OUTAGE_PAUSE_S = 0.25
 DELTAS = (TextDelta, ReasoningDelta, ToolCallDelta)
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """What a queued job waits for: its place from 1, when its turn comes, and how far its model is
+    loaded where no worker has it yet. None: not known, or not so."""
+
+    position: int
+    eta_s: float | None = None
+    loading_percent: int | None = None
 
 
 class Job:
@@ -82,12 +92,15 @@ class Job:
         )
         return self.place
 
-    async def eta_s(self) -> float | None:
-        """How long until it is claimed, None when nobody knows."""
+    async def wait(self) -> Wait:
+        """What it waits for, as far as that is known."""
+        fleet = self._service.fleet
         try:
-            return await self._service.fleet.wait_s(self.model, jobs=self.place)
+            eta_s = await fleet.wait_s(self.model, jobs=self.place)
+            percent = await fleet.loading_percent(self.model)
         except (RedisError, OSError):
-            return None
+            return Wait(self.place)
+        return Wait(self.place, eta_s, percent)
 
     async def batches(self) -> AsyncIterator[tuple[Event, ...]]:
         """All events, several at a time; the last one is Finished or Failed."""

@@ -25,7 +25,8 @@ from sse_starlette.sse import AppStatus
 from api.completed import Completed
 from api.edge import respond_with
 from api.faults import ClientGone, HTTPRequest
-from api.service import Job, Service
+from api.job import Job, Wait
+from api.service import Service
 from api.stalls import Stalled, watched
 from shared.errors import error_of
 from shared.events import Event, Failed
@@ -36,7 +37,7 @@ log = structlog.get_logger()
 AppStatus.disable_automatic_graceful_drain()  # type: ignore[no-untyped-call]
 
 T = TypeVar("T")
-Waiting = Callable[[int, float | None], bytes]
+Waiting = Callable[[Wait], bytes]
 BeforeEnd = Callable[[], Awaitable[None]]
 
 FIRST_EVENT_WAIT_S = 1.0
@@ -53,13 +54,15 @@ class Renderer(Protocol):
     def feed(self, events: Sequence[Event]) -> bytes: ...
 
 
-def queued_comment(position: int, eta_s: float | None) -> bytes:
+def queued_comment(wait: Wait) -> bytes:
     """What an SSE client hears while it waits: a comment, invisible to parsers."""
-    eta = f" eta_s={eta_s:.1f}" if eta_s is not None else ""
-    return f": queued position={position}{eta}\n\n".encode()
+    if wait.loading_percent is not None:
+        return f": loading {wait.loading_percent} %\n\n".encode()
+    eta = f" eta_s={wait.eta_s:.1f}" if wait.eta_s is not None else ""
+    return f": queued position={wait.position}{eta}\n\n".encode()
 
 
-def silence(_position: int, _eta_s: float | None) -> bytes:
+def silence(_: Wait) -> bytes:
     """What an NDJSON client hears while it waits."""
     return b""
 
@@ -229,10 +232,11 @@ async def _body(
 ) -> AsyncIterator[bytes]:
     events = first
     while True:
+        data = b""
         if events:
             data = renderer.feed(events)
-        else:
-            data = waiting(job.place, await job.eta_s()) if job.place else b""
+        elif job.place:
+            data = waiting(await job.wait())
         if job.end is not None and before_end is not None:
             await before_end()
         if data:

@@ -97,7 +97,11 @@ class FakeWorker:
         """Put the model into the catalog and the worker's card beside."""
         await presence.add_model(self.redis, CARD)
         loaded = LoadedModel(model=self.model, context=8192, slots=4, jobs_per_s=jobs_per_s)
-        card = WorkerCard(id="w1", host="here", pid=1, device="cpu", started_ms=0, models=(loaded,))
+        await self.show(loaded, metrics=metrics)
+
+    async def show(self, *models: LoadedModel, metrics: bytes = b"") -> None:
+        """The worker's card, with these models."""
+        card = WorkerCard(id="w1", host="here", pid=1, device="cpu", started_ms=0, models=models)
         await presence.show(self.redis, card, metrics=metrics)
 
     async def next(self) -> Held:

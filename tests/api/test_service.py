@@ -14,6 +14,7 @@ from api import job as job_module
 from api.admission import cost_of
 from api.app import Application, create_app
 from api.fleet import Fleet
+from api.job import Wait
 from shared import keys
 from shared.errors import ContextTooLong, QueueDown, QueueFull, UnknownModel
 from shared.events import ChoiceEnd, Event, Failed, Finished, Started, TextDelta
@@ -161,7 +162,7 @@ async def test_position_and_eta_come_from_the_queue_and_the_cards(
     async with await app.service.start(ask("job-1")), await app.service.start(ask("job-2")) as job:
         assert job.ticket.position == 2
         assert await job.take() == ()
-        assert (job.place, await job.eta_s()) == (2, 1.0)
+        assert await job.wait() == Wait(2, eta_s=1.0)
 
 
 async def test_no_job_without_an_open_inbox(

@@ -13,6 +13,7 @@ from api.app import Application
 from api.faults import ClientGone
 from shared.errors import ContextTooLong, DeadlineExceeded
 from shared.events import ChoiceEnd, Finished, Started, TextDelta
+from shared.presence import LoadedModel
 from tests.api.caller import Call, calling, chat
 from tests.api.fleet import MODEL, FakeWorker, Held, said
 
@@ -113,6 +114,20 @@ async def test_a_stream_without_a_known_rate_gives_no_eta(
 ) -> None:
     monkeypatch.setattr(streaming, "FIRST_EVENT_WAIT_S", 0.001)
     await worker.announce(jobs_per_s=0)
+    async with calling(app, body=chat(stream=True)) as call:
+        assert await call.writes.get() == b": queued position=1\n\n"
+
+
+async def test_a_stream_hears_how_far_its_model_is_loaded(
+    app: Application, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "FIRST_EVENT_WAIT_S", 0.001)
+    lines = [LoadedModel(model=MODEL, state="loading", percent=percent) for percent in (7, 42)]
+    await worker.show(*lines, LoadedModel(model="ai/other:latest", jobs_per_s=1.0))
+    async with calling(app, body=chat(stream=True)) as call:
+        assert await call.writes.get() == b": loading 42 %\n\n"
+    await worker.show(LoadedModel(model=MODEL), *lines)
+    app.service.fleet.outdated()
     async with calling(app, body=chat(stream=True)) as call:
         assert await call.writes.get() == b": queued position=1\n\n"
 

@@ -17,6 +17,7 @@ from api.dialects.dialect import Dialect
 from api.dialects.openai.routes import known_backend
 from api.edge import request_id, respond_with
 from api.faults import HTTPRequest
+from api.job import Wait
 from api.openapi import described
 from api.service import new_id, service_of
 
@@ -29,9 +30,9 @@ _count = msgspec.json.Decoder(CountTokens)
 _encode = msgspec.json.Encoder().encode
 
 
-def waiting(position: int, eta_s: float | None) -> bytes:
-    """What a client hears while its job is queued: the place as a comment, and a ping."""
-    return streaming.queued_comment(position, eta_s) + PING
+def waiting(wait: Wait) -> bytes:
+    """What a client hears while its job is queued: a comment that says why, and a ping."""
+    return streaming.queued_comment(wait) + PING
 
 
 @post(
