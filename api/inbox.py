@@ -144,12 +144,12 @@ class Inbox:
     def __init__(self, redis: Redis, api: str) -> None:
         self.channel = keys.replies(api)
         self._redis = redis
-        self._mailboxes: dict[str, Mailbox] = {}
+        self._mailboxes: dict[str, tuple[Mailbox, ...]] = {}  # mostly one a job
         self._opened = asyncio.Event()
         self._on_open: list[Callable[[], Awaitable[None]]] = []
 
     def __len__(self) -> int:
-        return len(self._mailboxes)
+        return sum(map(len, self._mailboxes.values()))
 
     @property
     def is_open(self) -> bool:
@@ -161,7 +161,8 @@ class Inbox:
         self._on_open.append(call)
 
     async def open(self, job: str) -> Mailbox:
-        """A mailbox for a job that is about to be enqueued: nothing can be missed from here on.
+        """A mailbox for a job: of one that is about to be enqueued nothing can be missed from here
+        on. A job may have several.
 
         Raises QueueDown when the subscription does not come up in OPEN_WAIT_S.
         """
@@ -171,13 +172,15 @@ class Inbox:
         except TimeoutError:
             raise QueueDown from None
         mailbox = Mailbox(self._redis, job)
-        self._mailboxes[job] = mailbox
+        self._mailboxes[job] = (*self._mailboxes.get(job, ()), mailbox)
         return mailbox
 
-    def close(self, job: str) -> None:
-        """Forget the job; later frames of it are dropped."""
-        if mailbox := self._mailboxes.pop(job, None):
-            mailbox.rest()
+    def close(self, mailbox: Mailbox) -> None:
+        """Forget it; later frames for it are dropped. Safe to call twice."""
+        mailbox.rest()
+        left = tuple(one for one in self._mailboxes.pop(mailbox.job, ()) if one is not mailbox)
+        if left:
+            self._mailboxes[mailbox.job] = left
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -196,8 +199,9 @@ class Inbox:
 
     async def _subscribed(self) -> None:
         self._opened.set()
-        for mailbox in self._mailboxes.values():
-            mailbox.doubt()
+        for mailboxes in self._mailboxes.values():
+            for mailbox in mailboxes:
+                mailbox.doubt()
         for call in self._on_open:
             await call()
 
@@ -208,5 +212,5 @@ class Inbox:
             log.error("frames.unreadable", error=str(error), bytes=len(payload))
             return
         for frame in frames:
-            if mailbox := self._mailboxes.get(frame.job):
+            for mailbox in self._mailboxes.get(frame.job, ()):
                 mailbox.put(frame)

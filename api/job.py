@@ -47,9 +47,18 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 class Job:
-    """One accepted request, followed to its end. Use as `async with`, take its events once."""
+    """One accepted request, followed to its end. Use as `async with`, take its events once. One
+    that `stays` goes on when nobody follows it any more."""
 
-    def __init__(self, service: Service, request: Request, ticket: Ticket, box: Mailbox) -> None:
+    def __init__(
+        self,
+        service: Service,
+        request: Request,
+        ticket: Ticket,
+        box: Mailbox,
+        *,
+        stays: bool = False,
+    ) -> None:
         self.request = request
         self.id = request.id
         self.model = request.model
@@ -57,7 +66,8 @@ class Job:
         self.place = ticket.position  # in the queue, from 1; 0 = a worker has it
         self.end: Finished | Failed | None = None
         self._service = service
-        self._box = box
+        self.box = box
+        self._stays = stays
         self._began_s = self._last_s = time.monotonic()
         self._gap_s = service.metrics.gap_s.labels(self.model)  # once: labels() costs as a token
         self._spoke = False
@@ -75,8 +85,8 @@ class Job:
         await self.close()
 
     async def close(self) -> None:
-        """Done with it: cancels the job unless it has ended. Safe to call twice."""
-        if self._service.forget(self) and self.end is None:
+        """Done with it: cancels the job unless it has ended or stays. Safe to call twice."""
+        if self._service.forget(self) and self.end is None and not self._stays:
             self._service.metrics.requests.labels(self.model, self._kind, "left").inc()
             await self.cancel()
 
@@ -125,12 +135,12 @@ class Job:
         return events
 
     async def _next(self, wait_s: float) -> tuple[Event, ...]:
-        events = await self._box.take(wait_s)
+        events = await self.box.take(wait_s)
         if events is not None:
             return events
         if self.place and await self.position():
             return ()  # still queued: there is no journal yet
-        return await self._box.heal() or await self._end_unsaid()
+        return await self.box.heal() or await self._end_unsaid()
 
     async def _end_unsaid(self) -> tuple[Event, ...]:
         """The end of a job that ended without a frame: removed while queued, or lost by Redis."""

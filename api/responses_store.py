@@ -12,17 +12,31 @@ import msgspec
 from redis.asyncio import Redis
 
 from shared import keys
+from shared.requests import Lane
 
 Json = dict[str, Any]
 
 
+class Background(msgspec.Struct, frozen=True, kw_only=True):
+    """How to find and to tell what runs in the background: its job's model and lane, and the form
+    its reasoning was wanted in."""
+
+    model: str
+    lane: Lane
+    summarise: bool
+    seal: bool
+
+
 class StoredResponse(msgspec.Struct, frozen=True, kw_only=True):
     """`body` is the response as its client got it, JSON; `before` are the ids it continues, the
-    oldest first."""
+    oldest first. Of one in the background that has not ended, as far as is known here, `body` is
+    its beginning and `open` true."""
 
     body: bytes
     input: list[Json]
     before: tuple[str, ...] = ()
+    background: Background | None = None
+    open: bool = False
 
     @property
     def items(self) -> list[Json]:
@@ -51,8 +65,13 @@ class ResponsesStore:
         self._ttl_s = ttl_s
 
     async def save(self, response: str, stored: StoredResponse) -> None:
-        """Keep it."""
-        await self._redis.set(self._key(response), _encode(stored), ex=self._ttl_s)
+        """Keep it; while it is open, as long as its job may wait too."""
+        life_s = self._ttl_s + keys.JOB_TTL_S if stored.open else self._ttl_s
+        await self._redis.set(self._key(response), _encode(stored), ex=life_s)
+
+    async def settle(self, response: str, stored: StoredResponse) -> None:
+        """Keep it in the place of what is there; nothing where that was deleted."""
+        await self._redis.set(self._key(response), _encode(stored), ex=self._ttl_s, xx=True)
 
     async def load(self, response: str) -> StoredResponse | None:
         """One response, None when there is none."""

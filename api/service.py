@@ -24,7 +24,7 @@ from api.completed import Collector, Completed
 from api.configs import Configs
 from api.faults import HTTPRequest
 from api.fleet import Fleet
-from api.inbox import Inbox
+from api.inbox import Inbox, Mailbox
 from api.job import Job
 from api.links import Links
 from api.metrics import Metrics
@@ -66,31 +66,47 @@ class Service:
         self.configs = Configs(redis)
         self.links = Links(settings)
         self.metrics = Metrics()
-        self._jobs: set[str] = set()
+        self._open: set[Mailbox] = set()
         self._cancels: set[asyncio.Task[None]] = set()
         self._untold: dict[str, str] = {}  # job -> model: cancels Redis has not heard
         self.inbox.when_opened(self._tell_cancels)
-        self.metrics.open_jobs.set_function(lambda: len(self._jobs))
+        self.metrics.open_jobs.set_function(lambda: len(self._open))
 
-    async def start(self, request: Request) -> Job:
-        """Make the request a job. The inbox is open before it is enqueued.
+    async def start(self, request: Request, *, keep_s: int = 0) -> Job:
+        """Make the request a job. The inbox is open before it is enqueued. With `keep_s` it stays
+        when its caller leaves, and so does its journal for so long after the end.
 
         Raises UnknownModel, CannotLoad, QueueFull (with `retry_after_s`), QueueDown; RequestError
         for images that it names by a URL.
         """
         request = await self.links.fetched(request)
         box = await self.inbox.open(request.id)
-        self._jobs.add(request.id)
+        self._open.add(box)
         try:
-            request, ticket = await self._enqueue_by_any_name(request)
+            request, ticket = await self._enqueue_by_any_name(request, keep_s)
         except BaseException as error:
-            self.inbox.close(request.id)
-            self._jobs.discard(request.id)
+            self._close(box)
             if isinstance(error, asyncio.CancelledError | QueueDown):  # it may have been accepted
                 with anyio.CancelScope(shield=True):
                     await self.cancel(request.model, job=request.id)
             raise
-        return Job(self, request, ticket, box)
+        return Job(self, request, ticket, box, stays=keep_s > 0)
+
+    async def follow(self, request: Request) -> Job:
+        """A job that stays, from its first event: of `request` only id, model, lane and choices
+        matter. Its frames come to this process from now on, whoever followed it before reads the
+        journal. Raises QueueDown, redis.RedisError."""
+        box = await self.inbox.open(request.id)
+        box.doubt()
+        self._open.add(box)
+        job = Job(self, request, Ticket(0, 0), box, stays=True)
+        try:
+            await self.queue.redirect(request.id, reply=self.inbox.channel)
+            await job.position()
+        except BaseException:
+            self.forget(job)
+            raise
+        return job
 
     async def collect(self, job: Job) -> Completed:
         """The whole answer. Raises the CaravanError of a job that failed."""
@@ -108,10 +124,13 @@ class Service:
 
     def forget(self, job: Job) -> bool:
         """Close its mailbox; False when that was done before."""
-        self.inbox.close(job.id)
-        known = job.id in self._jobs
-        self._jobs.discard(job.id)
+        known = job.box in self._open
+        self._close(job.box)
         return known
+
+    def _close(self, box: Mailbox) -> None:
+        self.inbox.close(box)
+        self._open.discard(box)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -124,22 +143,22 @@ class Service:
     async def _settled(self) -> None:
         """Until no job is open and no cancel under way; a server that was told to stop for good has
         cancelled its requests, and their cleaning up takes a few turns of the loop."""
-        while self._jobs or self._cancels:  # noqa: ASYNC110 - once, at the very end
+        while self._open or self._cancels:  # noqa: ASYNC110 - once, at the very end
             await asyncio.sleep(CLOSE_STEP_S)
 
-    async def _enqueue_by_any_name(self, request: Request) -> tuple[Request, Ticket]:
+    async def _enqueue_by_any_name(self, request: Request, keep_s: int) -> tuple[Request, Ticket]:
         """The catalog is asked for aliases and IDs only where the name itself is not known."""
         try:
-            return request, await self._enqueue(request)
+            return request, await self._enqueue(request, keep_s)
         except UnknownModel:
             try:
                 card = await self.fleet.find(request.model)
             except (RedisError, OSError) as error:
                 raise QueueDown from error
             request = msgspec.structs.replace(request, model=card.ref)
-            return request, await self._enqueue(request)
+            return request, await self._enqueue(request, keep_s)
 
-    async def _enqueue(self, request: Request) -> Ticket:
+    async def _enqueue(self, request: Request, keep_s: int) -> Ticket:
         settings = self.settings
         wait_ms = int(1000 * settings.queue_timeout_s)
         try:
@@ -150,6 +169,7 @@ class Service:
                 cost=cost_of(request),
                 max_queue=settings.max_queue,
                 deadline_ms=time.time_ns() // 1_000_000 + wait_ms if wait_ms else 0,
+                keep_s=keep_s,
             )
         except QueueFull as error:
             raise QueueFull(

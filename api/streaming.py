@@ -91,6 +91,28 @@ async def sse(
     return Streamed(job, body)
 
 
+def sse_of(
+    http: HTTPRequest,
+    service: Service,
+    job: Job,
+    renderer: Renderer,
+    *,
+    opening: bytes,
+    before_end: BeforeEnd,
+) -> Response[bytes]:
+    """As `sse`, for a job that there is already; the stream begins at once, with `opening`."""
+    announce(http, job)
+    body = _body(job, (), renderer, queued_comment, before_end, opening=opening)
+    return Streamed(
+        job,
+        _Sse(
+            body,
+            ping=service.settings.ping_s,
+            ping_message_factory=lambda: PING,  # type: ignore[arg-type,return-value]
+        ),
+    )
+
+
 async def ndjson(
     http: HTTPRequest,
     service: Service,
@@ -229,7 +251,11 @@ async def _body(
     renderer: Renderer,
     waiting: Waiting,
     before_end: BeforeEnd | None = None,
+    *,
+    opening: bytes = b"",
 ) -> AsyncIterator[bytes]:
+    if opening:
+        yield opening
     events = first
     while True:
         data = b""

@@ -72,7 +72,7 @@ def retry(job: str) -> str:
 
 def job(job: str) -> str:
     """HASH state, epoch, tenant, lane, model, tag, reply, cancelled, times. JOB_TTL_S, then
-    ENDED_TTL_S after the end."""
+    ENDED_TTL_S after the end, or its own `keep_s`."""
     return f"caravan:job:{job}"
 
 

@@ -1,4 +1,5 @@
-"""The job queue: enqueue, claim, emit, finish, release, cancel. One script, one round trip each.
+"""The job queue: enqueue, claim, emit, finish, release, cancel, redirect. One script each, and one
+round trip.
 
 The rules live in shared/lua/*.lua, which say what they answer; here are their typed doors.
 """
@@ -24,7 +25,7 @@ from shared.requests import Request
 from shared.storing import StoreTask
 
 LANES = ("interactive", "batch")
-SCRIPT_NAMES = ("enqueue", "claim", "emit", "finish", "release", "cancel")
+SCRIPT_NAMES = ("enqueue", "claim", "emit", "finish", "release", "cancel", "redirect")
 FUNCTION = "run"  # the one function arq knows; what to do stands in the payload
 
 
@@ -33,6 +34,21 @@ class Ticket(msgspec.Struct, frozen=True):
 
     position: int
     depth: int
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job stands: `state` is queued, running, done, failed or cancelled. A running job may
+    have been told to stop. `ended_ms` in Unix ms, 0 before the end, and of one cancelled in the
+    queue."""
+
+    state: str
+    cancelled: bool
+    ended_ms: int
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more will come."""
+        return self.state in ("done", "failed", "cancelled")
 
 
 class Verdict(enum.StrEnum):
@@ -115,14 +131,16 @@ class Queue:
         weight: float = 1.0,
         max_queue: int = 10_000,
         deadline_ms: int = 0,
+        keep_s: int = 0,
     ) -> Ticket:
         """Make the request durable. `reply` is the channel its frames go to, `cost` estimated
-        tokens, `deadline_ms` an absolute time (0 = none). Raises UnknownModel, QueueFull."""
+        tokens, `deadline_ms` an absolute time (0 = none), `keep_s` how long hash and journal live
+        after the end (0 = ENDED_TTL_S). Raises UnknownModel, QueueFull."""
         model, job = request.model, request.id
         names = [*_lanes(model), keys.fair(model), keys.job(job), keys.payload(job), keys.CATALOG]
         args = [job, _arq_job(request), model, request.tenant, request.lane, cost, weight, reply]
         args += [max_queue, deadline_ms, keys.JOB_TTL_S, keys.FAIR_TTL_S, keys.wake(model)]
-        args.append(0 if isinstance(request, StoreTask) else 1)
+        args += [0 if isinstance(request, StoreTask) else 1, keep_s]
         answer = await self._call(Call("enqueue", names, args))
         if answer[0] == 0:
             raise UnknownModel.of(model)
@@ -164,6 +182,10 @@ class Queue:
         args = [job, keys.ENDED_TTL_S, keys.CONTROL, order]
         return bool(await self._call(Call("cancel", names, args)))
 
+    async def redirect(self, job: str, *, reply: str) -> bool:
+        """Send a job's frames to another channel from now on. False: it is unknown."""
+        return bool(await self._call(Call("redirect", [keys.job(job)], [reply])))
+
     async def position(self, model: str, *, job: str, lane: str) -> int:
         """The job's place, from 1; 0 when it no longer waits."""
         pipe = self.redis.pipeline(transaction=False)
@@ -178,6 +200,16 @@ class Queue:
         """queued, running, done, failed or cancelled; None when there is no such job (any more)."""
         state = await self.redis.hget(keys.job(job), "state")  # type: ignore[misc]
         return state.decode() if state else None
+
+    async def outcome(self, job: str) -> Outcome | None:
+        """How a job stands, None when there is no such job (any more)."""
+        names = ["state", "cancelled", "ended_ms"]
+        state, cancelled, ended_ms = await self.redis.hmget(keys.job(job), names)  # type: ignore[misc]
+        if state is None:
+            return None
+        return Outcome(
+            state=state.decode(), cancelled=cancelled is not None, ended_ms=int(ended_ms or 0)
+        )
 
     async def depths(self, model: str) -> dict[str, int]:
         """Jobs waiting in each lane, and running."""

@@ -1,7 +1,7 @@
 -- Accept a job: refuse it, or queue it at its fair place. Repeating an accepted call changes nothing.
 -- KEYS interactive, batch, fair, job, payload, catalog
 -- ARGV id, payload, model, tenant, lane, cost, weight, reply, max_queue, deadline_ms, job_ttl_s,
---      fair_ttl_s, wake, '1' if the catalog must have the model
+--      fair_ttl_s, wake, '1' if the catalog must have the model, keep_s (0: as any ended job)
 -- Answers {1, position, depth} queued (position counts from 1), {0} unknown model, {-1, depth} full.
 local id, lane = ARGV[1], ARGV[5]
 local lane_key = lane == 'batch' and KEYS[2] or KEYS[1]
@@ -31,6 +31,7 @@ redis.call('SET', KEYS[5], ARGV[2], 'EX', ARGV[11])
 redis.call('HSET', KEYS[4], 'state', 'queued', 'epoch', '0', 'attempts', '0', 'tenant', ARGV[4],
   'lane', lane, 'model', ARGV[3], 'tag', tostring(tag), 'reply', ARGV[8],
   'deadline_ms', ARGV[10], 'queued_ms', string.format('%.3f', clock[1] * 1000 + clock[2] / 1000))
+if ARGV[15] ~= '0' then redis.call('HSET', KEYS[4], 'keep_s', ARGV[15]) end
 redis.call('EXPIRE', KEYS[4], ARGV[11])
 redis.call('ZADD', lane_key, tostring(tag), id)
 redis.call('PUBLISH', ARGV[13], '')

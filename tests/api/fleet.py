@@ -81,7 +81,10 @@ class Held:
                 emit=emit, tenant=self.request.tenant, failed=isinstance(events[-1], Failed)
             )
             return (await self._queue.write(self.model, (), [ending]))[1][0]
-        return (await self._queue.write(self.model, [emit]))[0][0]
+        written = (await self._queue.write(self.model, [emit]))[0][0]
+        if written is Written.CANCELLED:
+            self.number = frame.number  # nothing was written
+        return written
 
 
 class FakeWorker:

@@ -213,13 +213,13 @@ async def no_model(bench: Bench) -> None:
 
 @row("C34")
 async def unsupported_members(bench: Bench) -> None:
-    """Two of Docker's nine are more than refused here: `top_logprobs` is honoured, and
-    `safety_identifier` has no effect, as in chat completions."""
+    """Three of Docker's nine are more than refused here: `top_logprobs` and, of what is stored,
+    `background` are honoured; `safety_identifier` has no effect, as in chat completions."""
     refused: list[dict[str, Any]] = [
         {"include": ["file_search_call.results"]},
         {"stream_options": {"include_obfuscation": True}},
         {"truncation": "auto"},
-        {"background": True},
+        {"background": True, "store": False},
         {"conversation": "conv_1"},
         {"prompt": {"id": "p"}},
         {"service_tier": "priority"},

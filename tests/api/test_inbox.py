@@ -140,7 +140,7 @@ async def test_the_inbox_fans_out_and_survives_nonsense(fake_redis: ArqRedis) ->
         await publisher.publish(inbox.channel, codec.encode((frame(1, 1), two)))
         assert texts(await box.take(5)) == ["1"]
         assert await other.take(5) == (Finished(),)
-        inbox.close(JOB)
+        inbox.close(box)
         assert len(inbox) == 1
 
 

@@ -12,7 +12,7 @@ from shared import codec, keys, presence
 from shared.control import Cancel
 from shared.errors import QueueFull, UnknownModel
 from shared.events import Event, Failed, Finished, Frame, TextDelta, TokenRun
-from shared.queue import Emit, Ending, Queue, Verdict, Written
+from shared.queue import Emit, Ending, Outcome, Queue, Verdict, Written
 from shared.requests import Generate, Prompt
 
 MODEL = "ai/test:latest"
@@ -299,6 +299,41 @@ async def test_cancel_tells_the_worker_and_stops_the_journal(queue: Queue, redis
         tenant="open",
     )
     assert (await queue.write(MODEL, [], [ending]))[1] == [Written.OK]
+
+
+@pytest.mark.parametrize("how", ["finished", "cancelled in the queue"])
+async def test_a_job_may_be_kept_longer(queue: Queue, redis: Redis, how: str) -> None:
+    await queue.enqueue(ask("a"), reply=REPLY, cost=1, keep_s=5000)
+    outcome = await queue.outcome("a")
+    assert outcome == Outcome(state="queued", cancelled=False, ended_ms=0)
+    if how == "finished":
+        await take(queue)
+        end = Ending(emit=Emit("a", 1, 1, frame("a", 1, Finished())), tenant="open")
+        await queue.write(MODEL, [], [end])
+        assert keys.ENDED_TTL_S < await redis.ttl(keys.journal("a")) <= 5000
+    else:
+        await queue.cancel(MODEL, job="a")
+    assert keys.ENDED_TTL_S < await redis.ttl(keys.job("a")) <= 5000
+    outcome = await queue.outcome("a")
+    assert outcome is not None
+    assert (outcome.is_over, outcome.cancelled) == (True, how != "finished")
+    assert (outcome.ended_ms > 0) == (how == "finished")
+    assert await queue.outcome("nobody") is None
+
+
+async def test_frames_go_where_they_are_redirected_to(queue: Queue, redis: Redis) -> None:
+    await put(queue, "a")
+    await take(queue)
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe("elsewhere")
+        await pubsub.get_message(timeout=1)
+        assert await queue.redirect("a", reply="elsewhere")
+        await queue.write(MODEL, [Emit("a", 1, 1, text("a", 1))])
+        message = await pubsub.get_message(timeout=5)
+    assert message is not None
+    assert message["channel"] == b"elsewhere"
+    assert not await queue.redirect("nobody", reply="elsewhere")
+    assert not await redis.exists(keys.job("nobody"))
 
 
 async def test_cancel_of_an_unknown_job_is_nothing(queue: Queue) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from api.dialects.openai.answers import TokenLogprob
 
 Status = Literal["in_progress", "completed", "incomplete"]
-Ending = Literal["in_progress", "completed", "incomplete", "failed", "cancelled"]
+Ending = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +105,7 @@ class Response(Answer, frozen=True, kw_only=True):
     created_at: int
     completed_at: int | None = None
     status: Ending = "in_progress"
-    background: Literal[False] = False
+    background: bool = False
     error: ErrorBody | None = None
     incomplete_details: Incomplete | None = None
     instructions: str | None
@@ -154,8 +154,12 @@ class Created(OfResponse, frozen=True, kw_only=True, tag="response.created"):
     """The first event."""
 
 
+class Queued(OfResponse, frozen=True, kw_only=True, tag="response.queued"):
+    """The second, of one in the background."""
+
+
 class InProgress(OfResponse, frozen=True, kw_only=True, tag="response.in_progress"):
-    """The second."""
+    """A worker has it."""
 
 
 class Completed(OfResponse, frozen=True, kw_only=True, tag="response.completed"):

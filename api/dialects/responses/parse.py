@@ -31,7 +31,7 @@ REFUSED = {
     "prompt": "no prompts are kept here",
     "context_management": "conversations are not compacted; shorten the input",
     "prompt_cache_options": "prefixes stay cached as long as there is room",
-    "background_options": "nothing runs in the background",
+    "background_options": "jobs in the background are like all others",
     "moderation": "nothing is moderated here",
     "access_programs": "there are none here",
     "image": "images are given to the model as they are",
@@ -45,8 +45,8 @@ def check(asked: wire.CreateResponse) -> None:
     for name, why in REFUSED.items():
         if getattr(asked, name) is not None:
             raise Unsupported(name, why)
-    if asked.background:
-        raise Unsupported("background", "nothing runs in the background; stream, or wait")
+    if asked.background and asked.store is False:
+        raise Unsupported("background", "only what is stored can be come back for; store must be")
     if asked.truncation == "auto":
         raise Unsupported("truncation", "input that is too long is an error, never cut")
     if asked.text and asked.text.verbosity not in (None, "medium"):

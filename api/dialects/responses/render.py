@@ -47,6 +47,8 @@ def head(asked: types.CreateResponse, run: Generate, *, created: int) -> wire.Re
         max_tool_calls=asked.max_tool_calls,
         metadata=asked.metadata or {},
         model=run.model,
+        status="queued" if asked.background else "in_progress",
+        background=bool(asked.background),
         parallel_tool_calls=chat.tool_choice.parallel,
         previous_response_id=asked.previous_response_id,
         prompt_cache_key=asked.prompt_cache_key,
@@ -90,14 +92,26 @@ class Assembly:
         self._items: list[wire.Item] = []
         self._open: Growing | None = None
 
+    def queued(self) -> Iterator[wire.Numbered]:
+        """What a response in the background says before anything has happened."""
+        yield wire.Created(sequence_number=self._next(), response=self.response)
+        yield wire.Queued(sequence_number=self._next(), response=self.response)
+
     def feed(self, events: Sequence[Event]) -> Iterator[wire.Numbered]:
         """What the next events amount to, in the official order."""
         if events and not self._begun:
             self._begun = True
-            yield wire.Created(sequence_number=self._next(), response=self.response)
+            if not self.response.background:
+                yield wire.Created(sequence_number=self._next(), response=self.response)
+            self.response = msgspec.structs.replace(self.response, status="in_progress")
             yield wire.InProgress(sequence_number=self._next(), response=self.response)
         for event in events:
             yield from self._of(event)
+
+    def so_far(self) -> wire.Response:
+        """The response with what there is of it."""
+        growing = (self._open.item("in_progress"),) if self._open else ()
+        return self._with((*self._items, *growing))
 
     def _of(self, event: Event) -> Iterable[wire.Numbered]:
         match event:
@@ -194,19 +208,12 @@ class Assembly:
         yield wire.FailedEnd(sequence_number=self._next(), response=self.response)
 
     def _end(self, status: wire.Ending, **more: Any) -> None:
-        texts = [
-            part.text
-            for item in self._items
-            if isinstance(item, wire.Message)
-            for part in item.content
-        ]
-        self.response = msgspec.structs.replace(
-            self.response,
-            status=status,
-            output=tuple(self._items),
-            output_text="".join(texts),
-            **more,
-        )
+        self.response = self._with(tuple(self._items), status=status, **more)
+
+    def _with(self, output: tuple[wire.Item, ...], **more: Any) -> wire.Response:
+        said = [item for item in output if isinstance(item, wire.Message)]
+        text = "".join(part.text for item in said for part in item.content)
+        return msgspec.structs.replace(self.response, output=output, output_text=text, **more)
 
     def _next(self) -> int:
         self._number += 1
@@ -214,14 +221,22 @@ class Assembly:
 
 
 class Stream:
-    """The renderer of one stream: an assembly's events, framed."""
+    """The renderer of one stream: an assembly's events, framed; those behind number `after`."""
 
-    def __init__(self, assembly: Assembly) -> None:
+    def __init__(self, assembly: Assembly, *, after: int = -1) -> None:
         self._assembly = assembly
+        self._after = after
+
+    def opening(self) -> bytes:
+        """What a stream in the background begins with."""
+        return self._framed(self._assembly.queued())
 
     def feed(self, events: Sequence[Event]) -> bytes:
         """The wire bytes of the next events."""
-        return b"".join(map(framed, self._assembly.feed(events)))
+        return self._framed(self._assembly.feed(events))
+
+    def _framed(self, told: Iterable[wire.Numbered]) -> bytes:
+        return b"".join(framed(one) for one in told if one.sequence_number > self._after)
 
 
 def framed(event: wire.Numbered) -> bytes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -15,14 +15,14 @@ from redis.exceptions import RedisError
 from api import body, streaming
 from api.dialects.dialect import Dialect
 from api.dialects.openai.routes import known_backend
-from api.dialects.responses import answers, items, parse, render, types
-from api.dialects.responses.conversation import messages
+from api.dialects.responses import answers, items, parse, render, turns, types
+from api.dialects.responses.background import Desk
 from api.dialects.responses.errors import ErrorAnswer, respond
 from api.faults import HTTPRequest, headers_of, status_of
 from api.openapi import described
-from api.responses_store import Lost, ResponsesStore, StoredResponse
-from api.service import Service, new_id, service_of
-from shared.errors import CaravanError, RequestError, Unsupported, error_of
+from api.responses_store import ResponsesStore, StoredResponse
+from api.service import Job, Service, service_of
+from shared.errors import CaravanError, RequestError, error_of
 from shared.events import Failed
 from shared.requests import Generate
 
@@ -34,15 +34,6 @@ BACKEND_PATH = "/engines/{backend:str}/v1/responses"
 TENANT = "open"  # there is one
 
 _create = msgspec.json.Decoder(types.CreateResponse)
-
-
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """A request, understood: what to run, and what to keep of it."""
-
-    asked: types.CreateResponse
-    run: Generate
-    input: list[items.Json]
-    before: tuple[str, ...]
 
 
 @post(
@@ -61,8 +52,10 @@ async def create(request: HTTPRequest) -> Response[bytes]:
     parse.check(asked)
     service = service_of(request)
     store = _store(service)
-    turn = await _turn(asked, store)
-    assembly = _assembly(turn)
+    turn = await turns.understood(asked, store, _desk(request))
+    assembly = turns.assembly_of(turn)
+    if asked.background:
+        return await _in_background(request, turn, assembly)
 
     async def keep() -> None:
         if assembly.response.store:
@@ -74,17 +67,27 @@ async def create(request: HTTPRequest) -> Response[bytes]:
     return await streaming.until_disconnect(request, _whole(request, turn.run, assembly, keep))
 
 
-@get("/{response:str}", opt=described(answers.Response, query=types.Retrieve))
+@get(
+    "/{response:str}",
+    opt=described(answers.Response, query=types.Retrieve, streams="text/event-stream"),
+)
 async def retrieve(request: HTTPRequest, response: FromPath[str]) -> Response[bytes]:
-    """A stored response, as its client got it."""
-    if body.query(request, types.Retrieve).stream:
-        raise Unsupported("stream", "only responses that run in the background stream again")
-    return Response((await _stored(request, response)).body, media_type=JSON)
+    """A stored response, as far as it is; of one in the background also its events."""
+    query = body.query(request, types.Retrieve)
+    stored = await _stored(request, response)
+    if query.stream:
+        return await _again(request, stored, after=query.starting_after)
+    if query.starting_after is not None:
+        raise RequestError("starting_after: only with stream=true", param="starting_after")
+    return Response((await _desk(request).look(stored)).body, media_type=JSON)
 
 
 @delete("/{response:str}", status_code=200, opt=described(answers.Deleted))
 async def forget(request: HTTPRequest, response: FromPath[str]) -> Response[bytes]:
-    """Delete a stored response."""
+    """Delete a stored response; one in the background is stopped."""
+    stored = await _stored(request, response)
+    if stored.open:
+        await _desk(request).cancel(stored)
     if not await _store(service_of(request)).delete(response):
         raise items.not_found(response)
     return _reply(answers.Deleted(id=response))
@@ -98,61 +101,56 @@ async def input_items(request: HTTPRequest, response: FromPath[str]) -> Response
     return _reply(items.page(stored.input, after=page.after, limit=page.limit, order=page.order))
 
 
-@post("/{response:str}/cancel", status_code=200, opt=described(also={400: ErrorAnswer}))
+@post(
+    "/{response:str}/cancel",
+    status_code=200,
+    opt=described(answers.Response, also={400: ErrorAnswer}),
+)
 async def cancel(request: HTTPRequest, response: FromPath[str]) -> Response[bytes]:
-    """Always an error: only what runs in the background could be cancelled."""
-    await _stored(request, response)
-    raise RequestError(
-        "this response has ended; nothing runs in the background. To stop an answer, close its "
-        "connection"
-    )
+    """Stop a response in the background; one that has ended stays as it is."""
+    stored = await _desk(request).cancel(await _stored(request, response))
+    return Response(stored.body, media_type=JSON)
 
 
-async def _turn(asked: types.CreateResponse, store: ResponsesStore) -> Turn:
-    job = new_id(items.PREFIX)
-    given = items.given(asked, response=job)
-    before, history = await _history(asked.previous_response_id, store)
-    given = items.resolved(given, [*history, *await _referenced(given, history, store)])
-    said = messages(asked.instructions, history, given)
-    run = parse.generate(asked, job=job, messages=said)
-    return Turn(asked=asked, run=run, input=given, before=before)
+async def _in_background(
+    request: HTTPRequest, turn: turns.Turn, assembly: render.Assembly
+) -> Response[bytes]:
+    """Its beginning, as soon as it is a job; or its events, for as long as somebody listens."""
+    desk, stored = _desk(request), turns.kept(turn, assembly.response)
+    job = await desk.begin(turn.run, stored)
+    if turn.asked.stream:
+        return _events(request, desk, stored, job, assembly, after=None)
+    streaming.announce(request, job)
+    await job.close()
+    return Response(stored.body, media_type=JSON)
 
 
-async def _history(
-    last: str | None, store: ResponsesStore
-) -> tuple[tuple[str, ...], list[items.Json]]:
-    """The ids of the responses this one continues, and all their items."""
-    if last is None:
-        return (), []
-    try:
-        stored = await store.conversation(last)
-    except Lost as lost:
-        missing = "Previous response" if lost.response == last else "A response before it"
-        raise RequestError(
-            f"{missing} with id {lost.response!r} not found: it was never stored, has expired or "
-            "was deleted",
-            param="previous_response_id",
-        ) from None
-    return (*stored[-1].before, last), [item for one in stored for item in one.items]
+async def _again(
+    request: HTTPRequest, stored: StoredResponse, *, after: int | None
+) -> Response[bytes]:
+    desk = _desk(request)
+    job, assembly = await desk.follow(stored)
+    return _events(request, desk, stored, job, assembly, after=after)
 
 
-async def _referenced(
-    given: Sequence[items.Json], history: Sequence[items.Json], store: ResponsesStore
-) -> list[items.Json]:
-    """The items of every response that a reference points into, unless they are at hand."""
-    known = {item["id"] for item in history}
-    wanted = {response for item, response in items.references(given).items() if item not in known}
-    stored = [await store.load(response) for response in sorted(wanted)]
-    return [item for one in stored if one is not None for item in one.items]
+def _events(
+    request: HTTPRequest,
+    desk: Desk,
+    stored: StoredResponse,
+    job: Job,
+    assembly: render.Assembly,
+    *,
+    after: int | None,
+) -> Response[bytes]:
+    renderer = render.Stream(assembly, after=-1 if after is None else after)
 
+    async def keep() -> None:
+        if stored.open:
+            with _if_it_can_be(job.id):
+                await desk.settle(stored, assembly.response)
 
-def _assembly(turn: Turn) -> render.Assembly:
-    return render.Assembly(
-        render.head(turn.asked, turn.run, created=int(time.time())),
-        first=len(turn.input),
-        summarise=parse.summarises(turn.asked),
-        seal=parse.includes(turn.asked, parse.SEALED),
-        clock=time.time,
+    return streaming.sse_of(
+        request, service_of(request), job, renderer, opening=renderer.opening(), before_end=keep
     )
 
 
@@ -184,12 +182,18 @@ def _ours(error: CaravanError) -> bool:
     return not isinstance(error, RequestError)
 
 
-async def _keep(store: ResponsesStore, turn: Turn, response: answers.Response) -> None:
-    kept = StoredResponse(body=render.encode(response), input=turn.input, before=turn.before)
+async def _keep(store: ResponsesStore, turn: turns.Turn, response: answers.Response) -> None:
+    with _if_it_can_be(response.id):
+        await store.save(response.id, turns.kept(turn, response))
+
+
+@contextmanager
+def _if_it_can_be(response: str) -> Iterator[None]:
+    """The answer is there, and worth more than its copy."""
     try:
-        await store.save(response.id, kept)
-    except (RedisError, OSError) as error:  # the answer is there, and worth more than its copy
-        log.warning("response.not_kept", job=response.id, error=str(error))
+        yield
+    except (RedisError, OSError) as error:
+        log.warning("response.not_kept", job=response, error=str(error))
 
 
 async def _stored(request: HTTPRequest, response: str) -> StoredResponse:
@@ -197,6 +201,11 @@ async def _stored(request: HTTPRequest, response: str) -> StoredResponse:
     if stored is None:
         raise items.not_found(response)
     return stored
+
+
+def _desk(request: HTTPRequest) -> Desk:
+    service = service_of(request)
+    return Desk(service, _store(service))
 
 
 def _store(service: Service) -> ResponsesStore:

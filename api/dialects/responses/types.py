@@ -259,9 +259,10 @@ ITEM_TYPES = ("message", "function_call", "function_call_output", "reasoning", "
 
 
 class Retrieve(msgspec.Struct, frozen=True, kw_only=True):
-    """The query of GET responses/{id}."""
+    """The query of GET responses/{id}; with `stream` the events behind `starting_after`."""
 
     stream: bool = False
+    starting_after: Annotated[int, Meta(ge=0)] | None = None
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):

@@ -175,7 +175,7 @@ def image(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "param"),
     [
-        ({"background": True}, "background"),
+        ({"background": True, "store": False}, "background"),
         ({"truncation": "auto"}, "truncation"),
         ({"include": ["file_search_call.results"]}, "include"),
         ({"service_tier": "priority"}, "service_tier"),

@@ -15,7 +15,6 @@ from tests.api.dialects.tables import Field, fields, of, table
 
 FORMAT = {"type": "json_schema", "name": "n", "schema": SCHEMA}
 ACCEPTED: dict[str, Any] = {
-    "background": False,
     "truncation": "disabled",
     "stream_options": {},
     "include_obfuscation": False,
