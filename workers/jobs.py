@@ -154,7 +154,13 @@ async def _generate(served: Served, run: Run, request: Generate, frames: list[Fr
         media = await served.text.media(prepared, stopped=lambda: run.stopped)
         wanted = replace(wanted, media=media)
     if not frames:
-        run.say(Started(prompt_tokens=len(prepared.prompt), worker=served.metrics.worker))
+        run.say(
+            Started(
+                prompt_tokens=len(prepared.prompt),
+                worker=served.metrics.worker,
+                fingerprint=served.fingerprint,
+            )
+        )
     if run.stopped:  # its client left, or the worker does, while the prompt was prepared
         if not run.hand_back:
             run.end(Finished())

@@ -26,7 +26,7 @@ from shared.model_config import ModelConfig, applied
 from shared.presence import WorkerCard
 from shared.queue import Queue
 from shared.settings import Settings
-from workers import local, memory
+from workers import fingerprint, local, memory
 from workers.embedding import Embeddings
 from workers.engine.doors import (
     End,
@@ -125,6 +125,7 @@ async def load(
             opened.callback(_close, served.embeddings)
             if order.announce:
                 await announce(queue.redis, order, context=served.context)
+            served.fingerprint = fingerprint.of(order.facts, order.config, order.settings)
             tenure.ready_s = tenure.used_s = time.monotonic()
             _report(order, served, grown_bytes=memory.resident_bytes() - before_bytes)
             yield served

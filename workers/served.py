@@ -119,6 +119,7 @@ class Served:
         self.refusal = refusal
         self.claims = 0  # under way: what they bring has to be run
         self.last_used_ms = 0
+        self.fingerprint = ""  # of what computes the answers
         self.publisher = Publisher(
             queue,
             ref,

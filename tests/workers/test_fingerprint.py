@@ -1,0 +1,43 @@
+"""One fingerprint for what computes alike, another for what does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from shared.model_config import ModelConfig
+from shared.settings import Settings
+from workers import fingerprint
+from workers.models.gguf import ModelFacts
+
+FACTS = ModelFacts(path="/a.gguf", size_bytes=9, architecture="llama")
+ONE = fingerprint.of(FACTS, ModelConfig(), Settings())
+
+
+def test_it_has_the_form_clients_know() -> None:
+    assert ONE.startswith("fp_")
+    assert len(ONE) == 13
+
+
+def test_where_the_file_lies_and_how_many_are_served_is_no_matter() -> None:
+    assert fingerprint.of(replace(FACTS, path="/b"), ModelConfig(), Settings(slots=2)) == ONE
+
+
+@pytest.mark.parametrize(
+    ("facts", "config", "settings"),
+    [
+        ({"quantization": "Q8_0"}, {}, {}),
+        ({}, {"cache_type": "q8_0"}, {}),
+        ({}, {}, {"exact": False}),
+        ({}, {}, {"gpu_layers": 0}),
+    ],
+)
+def test_what_changes_the_numbers_changes_it(
+    facts: dict[str, Any], config: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    other = fingerprint.of(
+        replace(FACTS, **facts), ModelConfig(**config), replace(Settings(), **settings)
+    )
+    assert other != ONE

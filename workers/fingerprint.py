@@ -1,0 +1,26 @@
+"""What stands behind a seed: two answers with one fingerprint were computed alike."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import metadata
+
+import msgspec
+
+from shared.model_config import ModelConfig
+from shared.settings import Settings
+from workers.models.gguf import ModelFacts
+
+
+def of(facts: ModelFacts, config: ModelConfig, settings: Settings) -> str:
+    """`fp_` and ten hex digits of the engine, the model's file and what changes its numbers;
+    `settings` have the model's configuration laid over them."""
+    told = {
+        "engine": metadata.version("llama-cpp-python"),
+        "facts": msgspec.structs.replace(facts, path=""),
+        "cache_type": config.cache_type,
+        "context": settings.context,
+        "exact": settings.exact,
+        "gpu_layers": settings.gpu_layers,
+    }
+    return f"fp_{hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:10]}"
