@@ -22,7 +22,7 @@ LOCAL = tuple(
 UNGUARDED = frozenset({"/", "/version", "/health", "/ready", "/metrics", "/logs"})
 ANY = "*"
 PART = r"[A-Za-z0-9.\-]*"
-EXPOSED = b"x-request-id, x-caravan-job, x-queue-position, retry-after"
+EXPOSED = b"x-request-id, request-id, x-caravan-job, x-queue-position, retry-after"
 Header = tuple[bytes, bytes]
 
 
