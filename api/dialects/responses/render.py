@@ -179,7 +179,7 @@ class Assembly:
         self._open = None
 
     def _finish(self, event: Finished) -> Iterator[wire.Numbered]:
-        reason = event.choices[0].reason if event.choices else "stop"
+        reason = event.choices[0].reason if event.choices else "cancelled"
         if self._open is None and not self._items:  # a silent answer is an empty message
             yield from self._begin(Text(self._place()))
         whole = reason in ("stop", "tool_calls")
