@@ -76,10 +76,11 @@ class ChatLine(Line, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class GenerateLine(Line, frozen=True, kw_only=True, omit_defaults=True):
-    """Of /api/generate."""
+    """Of /api/generate. `context` has the conversation so far, for the next request."""
 
     response: str
     thinking: str = ""
+    context: tuple[int, ...] = ()
 
 
 class Error(msgspec.Struct, frozen=True, kw_only=True):

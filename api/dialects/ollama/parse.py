@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from api.dialects.ollama import types as wire
+from api.dialects.ollama.context import unpacked
 from api.dialects.ollama.conversation import messages_of, parts_of
 from api.durations import keep_alive_s
 from shared import refs, requests
@@ -21,7 +22,6 @@ Intent = Literal["run", "load", "unload"]
 
 REFUSED = {
     "template": "the model's own template is used",
-    "context": "conversations are not kept as tokens; send messages to /api/chat",
     "width": "no images are made",
     "height": "no images are made",
     "steps": "no images are made",
@@ -153,15 +153,17 @@ def _prompt(body: wire.Generate) -> requests.Chat | requests.Prompt:
     if not body.raw and not body.suffix:
         return _question(body)
     bare = "raw" if body.raw else "suffix"
-    for name in ("system", "images", "think"):
+    for name in ("system", "images", "think", "context"):
         if getattr(body, name):
             raise Unsupported(name, f"a prompt with {bare} is not put into a template")
     return requests.Prompt(text=body.prompt or "", suffix=body.suffix or None)
 
 
 def _question(body: wire.Generate) -> requests.Chat:
-    messages = [Message(role="user", content=parts_of(body.prompt, body.images))]
+    messages = [*unpacked(body.context or ())] if body.context else []
+    messages.append(Message(role="user", content=parts_of(body.prompt, body.images)))
     if body.system:
+        messages = [message for message in messages if message.role != "system"]
         messages.insert(0, Message(role="system", content=(Text(text=body.system),)))
     return requests.Chat(messages=tuple(messages), thinking=_thinking(body.think))
 

@@ -16,9 +16,10 @@ import msgspec
 
 from api.completed import Choice, Completed
 from api.dialects.ollama import answers, errors
+from api.dialects.ollama.context import packed
 from shared import events
 from shared.errors import CaravanError, Internal, Unavailable, error_of
-from shared.messages import ToolCall
+from shared.messages import Message, Text, ToolCall
 
 Shape = Literal["chat", "generate"]
 Clock = Callable[[], int]
@@ -43,11 +44,13 @@ def _second(seconds: int) -> str:
 
 
 class Pen(msgspec.Struct, frozen=True, kw_only=True):
-    """Writes lines for one answer; `now_ns` is Unix time."""
+    """Writes lines for one answer; `now_ns` is Unix time, `asked` the conversation that goes into
+    the last line's `context`, None for none."""
 
     model: str
     shape: Shape
     now_ns: Clock
+    asked: tuple[Message, ...] | None = None
 
     def line(
         self,
@@ -73,6 +76,15 @@ class Pen(msgspec.Struct, frozen=True, kw_only=True):
         )
         return answers.ChatLine(message=message, **common)
 
+    def last(
+        self, end: events.ChoiceEnd, finished: events.Finished, *, said: str
+    ) -> dict[str, Any]:
+        """The members that only a last line has; `said` is the whole answer."""
+        if self.asked is None:
+            return _end(end, finished)
+        answer = Message(role="assistant", content=(Text(text=said),))
+        return {**_end(end, finished), "context": packed((*self.asked, answer))}
+
     def moved(self, reason: Literal["load", "unload"]) -> answers.Line:
         """The answer to an empty prompt, which loads the model or lets it go."""
         return self.line(end={"done_reason": reason})
@@ -88,7 +100,7 @@ class Pen(msgspec.Struct, frozen=True, kw_only=True):
             thinking=choice.reasoning,
             calls=calls,
             logprobs=choice.reasoning_logprobs + choice.logprobs,
-            end=_end(choice.end, completed.finished),
+            end=self.last(choice.end, completed.finished, said=choice.text),
         )
 
 
@@ -97,6 +109,8 @@ class Stream:
 
     def __init__(self, pen: Pen) -> None:
         self._line = pen.line
+        self._last = pen.last
+        self._said: list[str] | None = None if pen.asked is None else []
         self._ended = False
         self._call: ToolCall | None = None
         self._calls = 0
@@ -114,6 +128,8 @@ class Stream:
         """The lines of one event."""
         match event:
             case events.TextDelta(text=text, logprobs=logprobs):
+                if self._said is not None:
+                    self._said.append(text)
                 return [self._line(text=text, logprobs=logprobs)] if text or logprobs else []
             case events.ReasoningDelta(text=text, logprobs=logprobs):
                 return [self._line(thinking=text, logprobs=logprobs)] if text or logprobs else []
@@ -156,7 +172,8 @@ class Stream:
         if end.reason == "cancelled":
             return [self._fail(Unavailable(CANCELLED))]
         self._ended = True
-        return [*self._release(), self._line(end=_end(end, event))]
+        last = self._last(end, event, said="".join(self._said or ()))
+        return [*self._release(), self._line(end=last)]
 
     def _fail(self, error: CaravanError) -> answers.Error:
         self._ended = True

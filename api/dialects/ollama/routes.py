@@ -52,15 +52,22 @@ async def chat(request: HTTPRequest) -> Response[bytes]:
 async def generate(request: HTTPRequest) -> Response[bytes]:
     """An answer to a prompt, as lines unless `stream` is false."""
     wire = await body.read(request, _generate)
-    pen = _pen(wire, "generate")
     asked = parse.generate(wire, job=new_id("gen-"))
+    pen = _pen(wire, "generate", asked.input)
     if parse.intent_of(wire) != "run":
         return await _move(request, wire, pen)
     return await _run(request, wire, pen, asked)
 
 
-def _pen(wire: types.Generation, shape: render.Shape) -> render.Pen:
-    return render.Pen(model=parse.model_of(wire), shape=shape, now_ns=time.time_ns)
+def _pen(
+    wire: types.Generation,
+    shape: render.Shape,
+    asked: requests.Chat | requests.Prompt | None = None,
+) -> render.Pen:
+    conversation = asked.messages if isinstance(asked, requests.Chat) else None
+    return render.Pen(
+        model=parse.model_of(wire), shape=shape, now_ns=time.time_ns, asked=conversation
+    )
 
 
 async def _run(

@@ -158,8 +158,8 @@ class Generate(Generation, frozen=True, kw_only=True):
     system: str | None = None
     raw: bool | None = None
     images: tuple[str, ...] | None = None
+    context: tuple[int, ...] | None = None
     template: Refused = None
-    context: Refused = None
     width: Refused = None
     height: Refused = None
     steps: Refused = None
