@@ -27,6 +27,7 @@ from shared.events import (
 from shared.requests import Chat, Generate, JsonSchema, Request, Tokenize
 from tests.api.caller import calling
 from tests.api.fleet import MODEL, FakeWorker, said
+from tests.as_if_async import AsIfAsync
 
 T = TypeVar("T")
 
@@ -63,12 +64,16 @@ def answers(request: Request) -> Sequence[Event]:
     return said("hello big world")
 
 
-@pytest.fixture
-async def sdk(url: str) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    async with anthropic.AsyncAnthropic(
-        base_url=f"{url}/anthropic", api_key="any", max_retries=0
-    ) as client:
-        yield client
+@pytest.fixture(params=["async", "sync"])
+async def sdk(url: str, request: pytest.FixtureRequest) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    """Either client, with nothing but its base URL changed."""
+    here: Any = {"base_url": f"{url}/anthropic", "api_key": "any", "max_retries": 0}
+    if request.param == "async":
+        async with anthropic.AsyncAnthropic(**here) as client:
+            yield client
+    else:
+        with anthropic.Anthropic(**here) as client:
+            yield AsIfAsync(client)  # type: ignore[misc]
 
 
 async def sync(url: str, ask: Callable[[anthropic.Anthropic], T]) -> T:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from struct import pack
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from shared.requests import Embed, Generate, JsonSchema, Prompt, Request, Tokeni
 from tests.api.caller import calling
 from tests.api.dialects.scripts import TOOLS
 from tests.api.fleet import MODEL, FakeWorker, said
+from tests.as_if_async import AsIfAsync
 
 T = TypeVar("T")
 
@@ -40,24 +41,17 @@ def answers(request: Request) -> Sequence[Event]:
             return said("hello big world")
 
 
-@pytest.fixture
-async def sdk(url: str) -> AsyncIterator[ollama.AsyncClient]:
-    client = ollama.AsyncClient(host=url)
-    yield client
-    await client._client.aclose()
-
-
-async def sync(url: str, ask: Callable[[ollama.Client], T]) -> T:
-    """What `ask` gets from the blocking client, in a thread of its own."""
-
-    def run() -> T:
-        client = ollama.Client(host=url)
-        try:
-            return ask(client)
-        finally:
-            client._client.close()
-
-    return await asyncio.to_thread(run)
+@pytest.fixture(params=["async", "sync"])
+async def sdk(url: str, request: pytest.FixtureRequest) -> AsyncIterator[ollama.AsyncClient]:
+    """Either client, with nothing but its URL changed."""
+    if request.param == "async":
+        client = ollama.AsyncClient(host=url)
+        yield client
+        await client._client.aclose()
+    else:
+        blocking = ollama.Client(host=url)
+        yield AsIfAsync(blocking)  # type: ignore[misc]
+        blocking._client.close()
 
 
 async def test_chat(sdk: ollama.AsyncClient, worker: FakeWorker) -> None:
@@ -73,15 +67,13 @@ async def test_chat(sdk: ollama.AsyncClient, worker: FakeWorker) -> None:
     assert parts[-1].eval_duration == whole.eval_duration == 20_000_000
 
 
-async def test_the_sync_client_chats_and_generates(url: str, worker: FakeWorker) -> None:
-    def ask(client: ollama.Client) -> tuple[str | None, str | None, str]:
-        whole = client.chat(model="smollm2", messages=HI)
-        streamed = client.generate(model="smollm2", prompt="hi", stream=True)
-        pieces = "".join(part.response or "" for part in streamed)
-        return whole.message.content, client.generate("smollm2", "hi").response, pieces
-
+async def test_generate(sdk: ollama.AsyncClient, worker: FakeWorker) -> None:
     async with worker.serving(answers):
-        assert await sync(url, ask) == ("hello big world ",) * 3
+        whole = await sdk.generate("smollm2", "hi")
+        parts = [part async for part in await sdk.generate("smollm2", "hi", stream=True)]
+    assert whole.response == "".join(part.response for part in parts) == "hello big world "
+    assert (whole.done_reason, parts[-1].eval_count) == ("stop", 3)
+    assert parts[-1].context
 
 
 async def test_tools_and_thinking(sdk: ollama.AsyncClient, worker: FakeWorker) -> None:

@@ -26,6 +26,7 @@ from shared.events import (
 from shared.requests import Chat, Embed, Generate, JsonSchema, Request
 from tests.api.dialects.scripts import TOOLS, logprob
 from tests.api.fleet import MODEL, FakeWorker, said
+from tests.as_if_async import AsIfAsync
 
 ASK: dict[str, Any] = {"model": "smollm2", "messages": [{"role": "user", "content": "hi"}]}
 WEATHER: Any = {
@@ -35,11 +36,16 @@ WEATHER: Any = {
 HALVES = b"\x00\x00\x00\x3f\x00\x00\x80\x3e"  # 0.5, 0.25
 
 
-@pytest.fixture
-async def sdk(url: str) -> AsyncIterator[AsyncOpenAI]:
-    """The client, with nothing but its base URL changed."""
-    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield client
+@pytest.fixture(params=["async", "sync"])
+async def sdk(url: str, request: pytest.FixtureRequest) -> AsyncIterator[AsyncOpenAI]:
+    """Either client, with nothing but its base URL changed."""
+    here: Any = {"base_url": f"{url}/v1", "api_key": "none", "max_retries": 0}
+    if request.param == "async":
+        async with AsyncOpenAI(**here) as client:
+            yield client
+    else:
+        with OpenAI(**here) as client:
+            yield AsIfAsync(client)  # type: ignore[misc]
 
 
 def answers(request: Request) -> Sequence[Event]:
@@ -191,6 +197,7 @@ async def test_a_failure_in_the_stream_is_an_error(sdk: AsyncOpenAI, worker: Fak
 
 
 @pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("sdk", ["async"], indirect=True)  # a thread cannot be cancelled
 async def test_a_client_that_closes_frees_its_job(
     sdk: AsyncOpenAI, worker: FakeWorker, app: Application, stream: bool
 ) -> None:
@@ -208,15 +215,3 @@ async def _ask_and_read(sdk: AsyncOpenAI, stream: bool) -> None:
     answer: Any = await sdk.chat.completions.create(**ASK, stream=stream)
     async for _ in answer:
         pass
-
-
-async def test_the_sync_client(url: str, worker: FakeWorker) -> None:
-    def ask() -> tuple[str | None, list[str | None]]:
-        with OpenAI(base_url=f"{url}/engines/v1", api_key="none", max_retries=0) as client:
-            whole = client.chat.completions.create(**ASK).choices[0].message.content
-            stream = client.chat.completions.create(**ASK, stream=True)
-            return whole, [chunk.choices[0].delta.content for chunk in stream]
-
-    async with worker.serving(answers):
-        whole, parts = await asyncio.to_thread(ask)
-    assert whole == "".join(part or "" for part in parts) == "hello big world "

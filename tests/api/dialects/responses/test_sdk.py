@@ -28,6 +28,7 @@ from shared.messages import Message, Text, ToolCall
 from shared.requests import Chat, Generate, JsonSchema, Request
 from tests.api.dialects.scripts import TOOLS, logprob
 from tests.api.fleet import MODEL, FakeWorker, said
+from tests.as_if_async import AsIfAsync
 
 ASK: dict[str, Any] = {"model": "smollm2", "input": "hi"}
 WEATHER: Any = {
@@ -44,11 +45,16 @@ class City(BaseModel):
     city: str
 
 
-@pytest.fixture
-async def sdk(url: str) -> AsyncIterator[AsyncOpenAI]:
-    """The client, with nothing but its base URL changed."""
-    async with AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-        yield client
+@pytest.fixture(params=["async", "sync"])
+async def sdk(url: str, request: pytest.FixtureRequest) -> AsyncIterator[AsyncOpenAI]:
+    """Either client, with nothing but its base URL changed."""
+    here: Any = {"base_url": f"{url}/v1", "api_key": "none", "max_retries": 0}
+    if request.param == "async":
+        async with AsyncOpenAI(**here) as client:
+            yield client
+    else:
+        with OpenAI(**here) as client:
+            yield AsIfAsync(client)  # type: ignore[misc]
 
 
 def answers(request: Request) -> Sequence[Event]:
@@ -302,6 +308,7 @@ async def test_a_job_that_fails_is_a_failed_response(sdk: AsyncOpenAI, worker: F
     assert kept.error.message == "given up"
 
 
+@pytest.mark.parametrize("sdk", ["async"], indirect=True)  # a thread cannot be cancelled
 async def test_a_client_that_closes_frees_its_job(
     sdk: AsyncOpenAI, worker: FakeWorker, app: Application
 ) -> None:
@@ -313,17 +320,3 @@ async def test_a_client_that_closes_frees_its_job(
         await asyncio.sleep(0.005)
     assert (await held.say(TextDelta(text="b"))).name == "CANCELLED"
     await held.say(Failed(code="internal_error", message="over"))
-
-
-async def test_the_sync_client(url: str, worker: FakeWorker) -> None:
-    def ask() -> tuple[str, str, int]:
-        with OpenAI(base_url=f"{url}/engines/v1", api_key="none", max_retries=0) as client:
-            whole = client.responses.create(**ASK)
-            with client.responses.stream(**ASK, previous_response_id=whole.id) as stream:
-                final = stream.get_final_response()
-            listed = client.responses.input_items.list(final.id)
-            client.responses.delete(whole.id)
-            return whole.output_text, final.output_text, len(list(listed))
-
-    async with worker.serving(answers):
-        assert await asyncio.to_thread(ask) == ("hello world", "hello world", 1)
