@@ -19,25 +19,22 @@ from arq.connections import ArqRedis
 
 from api import transcript
 from api.app import create_app
-from shared import keys
+from shared import keys, settings
 from shared.errors import Internal
 from shared.events import Event, Started
 from shared.messages import Image, Message, Text
 from shared.requests import Chat, Generate, JsonSchema, Request
-from shared.settings import Settings
+from shared.settings import BadSetting, Settings
 from tests.api.caller import chat
 from tests.api.dialects.scripts import TOOLS
 from tests.api.fleet import MODEL, FakeWorker, said
 
 APART = {
-    "C46": "durations of keep_alive: tests/api/dialects/dmr/test_engines.py",
+    "C46": "durations of keep_alive: tests/api/test_durations.py",
     "C47": "idle eviction: tests/workers/test_placement.py, tests/system/test_placement.py",
     "C48": "idle and crashed holders give their place up: tests/workers/test_placing.py, "
     "tests/system/test_placement.py, tests/system/test_harmed_models.py",
-    "C49": "there is one engine, so nothing is chosen; other names are 404 (C38)",
-    "C50": "flags belong to the operator and are refused by name (DMR in docs/dialects.md)",
     "C54": "the command line: tests/cli/test_models.py",
-    "C55": "there are no raw engine arguments; settings are typed and refused by name",
     "C56": "not there; here: tests/workers/test_placing.py (a loaded one deleted, a busy one "
     "unloaded, memory), tests/api/test_store_failures.py (pulls that fail, two at once), "
     "tests/shared/test_queue.py (order)",
@@ -385,6 +382,49 @@ async def ollama_messages(bench: Bench) -> None:
     assert empty.status_code == 400
 
 
+@row("C49")
+async def engines(bench: Bench) -> None:
+    """There is one engine, for every format it reads; another one's name is a 404, by any route."""
+    bodies: dict[str, Any] = {
+        "v1/chat/completions": chat(),
+        "v1/completions": {"model": "smollm2", "prompt": "hi"},
+        "v1/messages": {**chat(), "max_tokens": 5},
+        "v1/responses": ask(),
+        "_configure": {"model": "smollm2"},
+    }
+    async with bench.served() as client:
+        for path, body in bodies.items():
+            ours = await client.post(f"/engines/llama.cpp/{path}", json=body)
+            assert ours.status_code == (202 if path == "_configure" else 200), path
+            for engine in ("vllm", "mlx", "sglang", "diffusers", "none"):
+                other = await client.post(f"/engines/{engine}/{path}", json=body)
+                assert (other.status_code, "backend not found" in other.text) == (404, True)
+
+
+@row("C50")
+async def runtime_flags(bench: Bench) -> None:
+    """Only flags that hold for one model are allowed, so sampling and paths are not."""
+    allowed = (["--ctx-size", "4096"], ["-ngl=0"], ["--threads=-1"], ["-np", "2", "-b", "64"])
+    paths = ("/x", "\\x", "../x", "./x", "http://x")
+    refused = (
+        *(["--unknown", path] for path in paths),
+        *([f"--ctx-size={path}"] for path in paths),
+        ["--x=--y"],
+        ["--x=-l"],
+        ["--ctx-size=--threads"],
+        ["--seed=-1"],
+        ["--t=-0.5"],
+    )
+    asked = {"model": "smollm2"}
+    async with bench.client() as client:
+        for flags in (*allowed, *refused):
+            body = {**asked, "runtime-flags": flags}
+            answer = await client.post("/engines/_configure", json=body)
+            assert answer.status_code == (202 if flags in allowed else 400), flags
+        other = {**asked, "runtime-flags": allowed[0]}
+        assert (await client.post("/engines/vllm/_configure", json=other)).status_code == 404
+
+
 @row("C51")
 async def overrides_of_another_engine(bench: Bench) -> None:
     asked = {"model": "smollm2", "vllm": {"hf-overrides": {"bad-key;": 1}}}
@@ -416,3 +456,13 @@ async def records(bench: Bench) -> None:
     assert len(sound["input_audio"]["data"]) < 150
     assert short["image_url"]["url"] == image[:100]
     assert transcript.of_request(b'{"model": ') == '{"model": '
+
+
+@row("C55")
+async def raw_arguments(bench: Bench) -> None:
+    """The engine has no raw arguments: each is a setting with a type, and an unknown one stops the
+    start by its name."""
+    for name in ("LLAMA_ARGS", "MMPROJ", "EMBEDDINGS"):
+        with pytest.raises(BadSetting, match=f"CARAVAN_{name}"):
+            settings.read({f"CARAVAN_{name}": "--model x"})
+    assert settings.read({"CARAVAN_MODEL": "m=/a b.gguf"}).models == (("m", "/a b.gguf"),)
