@@ -7,7 +7,7 @@ everything: our own errors, Litestar's (404, 405, 413, unreadable bodies), Redis
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -107,6 +107,18 @@ def headers_of(error: CaravanError) -> dict[str, str]:
             return {"retry-after": str(QUEUE_DOWN_RETRY_S)}
         case _:
             return {}
+
+
+def as_called(error: CaravanError, names: Mapping[str, str]) -> CaravanError:
+    """The same error, with the field at fault as a dialect's clients call it; `names` are theirs
+    by the canonical ones."""
+    head, dot, rest = (error.param or "").partition(".")
+    if head in names and error.param is not None:
+        param = f"{names[head]}{dot}{rest}"
+        if error.message.startswith(error.param):
+            error.message = param + error.message.removeprefix(error.param)
+        error.param = param
+    return error
 
 
 def as_error(exception: Exception, *, path: str = "") -> CaravanError:

@@ -181,7 +181,8 @@ def error_of(event: Failed) -> CaravanError:
     error: CaravanError
     match event.code:
         case Unsupported.code:
-            error = RequestError(event.message, param=event.param)
+            param = event.param or ""
+            error = Unsupported(param, event.message.removeprefix(f"{param}: "))
         case QueueFull.code:
             error = QueueFull(event.message)
         case QueueDown.code | Internal.code:

@@ -6,7 +6,7 @@ import msgspec
 from litestar import Response
 
 from api.dialects.anthropic import answers
-from api.faults import headers_of, status_of
+from api.faults import as_called, headers_of, status_of
 from shared.errors import CaravanError, Internal, QueueDown, Unavailable, WorkerCrashed
 
 OVERLOADED = 529
@@ -20,6 +20,7 @@ TYPES = {
     429: "rate_limit_error",
     OVERLOADED: "overloaded_error",
 }
+NAMES = {"continue_final": "messages", "response_format": "output_config.format"}
 BROKEN = (Internal, WorkerCrashed, QueueDown)  # not a matter of too much work
 
 _encode = msgspec.json.Encoder().encode
@@ -35,7 +36,7 @@ def status(error: CaravanError) -> int:
 def body(error: CaravanError) -> answers.Error:
     """The JSON body, or the event that ends a stream."""
     kind = TYPES.get(status(error), "api_error")
-    return answers.Error(error=answers.Fault(type=kind, message=error.message))
+    return answers.Error(error=answers.Fault(type=kind, message=as_called(error, NAMES).message))
 
 
 def respond(error: CaravanError) -> Response[bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from litestar import Response
 
-from api.faults import headers_of, status_of
+from api.faults import as_called, headers_of, status_of
 from shared.errors import CaravanError, QueueFull, RequestError, Unsupported
 
 
@@ -24,6 +24,11 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
     error: ErrorBody
 
 
+NAMES = {
+    "thinking": "reasoning_effort",
+    "template_options": "chat_template_kwargs",
+    "continue_final": "continue_final_message",
+}
 CODES = {
     RequestError.code: "invalid_value",
     Unsupported.code: "unsupported_parameter",
@@ -33,6 +38,7 @@ CODES = {
 
 def answer_of(error: CaravanError) -> ErrorAnswer:
     """An error in OpenAI's words."""
+    error = as_called(error, NAMES)
     return ErrorAnswer(
         ErrorBody(
             message=error.message,

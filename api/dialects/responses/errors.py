@@ -7,7 +7,7 @@ import msgspec
 from litestar import Response
 
 from api.dialects.responses.answers import ErrorBody
-from api.faults import headers_of, status_of
+from api.faults import as_called, headers_of, status_of
 from shared.errors import (
     CaravanError,
     DeadlineExceeded,
@@ -20,6 +20,7 @@ from shared.errors import (
 )
 
 SERVER = "server_error"
+NAMES = {"thinking": "reasoning", "response_format": "text.format", "messages": "input"}
 CODES = {Unsupported.code: RequestError.code, QueueFull.code: "rate_limit_exceeded"}
 OF_A_RESPONSE = {
     **CODES,
@@ -35,6 +36,7 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
 
 def body_of(error: CaravanError, codes: dict[str, str] = CODES) -> ErrorBody:
     """An error in this surface's words."""
+    error = as_called(error, NAMES)
     return ErrorBody(
         code=codes.get(error.code, error.code),
         message=error.message,

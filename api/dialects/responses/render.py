@@ -236,7 +236,9 @@ class Stream:
         return self._framed(self._assembly.feed(events))
 
     def _framed(self, told: Iterable[wire.Numbered]) -> bytes:
-        return b"".join(framed(one) for one in told if one.sequence_number > self._after)
+        if self._after >= 0:
+            told = (one for one in told if one.sequence_number > self._after)
+        return b"".join(map(framed, told))
 
 
 def framed(event: wire.Numbered) -> bytes:

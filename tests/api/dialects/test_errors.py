@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from api.dialects.anthropic.errors import respond as anthropic
 from api.dialects.ollama.errors import respond as ollama
+from api.dialects.openai.errors import respond as openai
+from api.dialects.responses.errors import respond as responses
 from api.faults import MethodNotAllowed
 from shared import errors
 from shared.errors import CaravanError
@@ -52,6 +56,37 @@ def test_ollama(error: CaravanError, _: int, __: str, status: int) -> None:
 def test_a_full_queue_says_when_to_come_back(respond: object) -> None:
     response = respond(errors.QueueFull("m", retry_after_s=2.2))  # type: ignore[operator]
     assert response.headers["retry-after"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("respond", "param"),
+    [
+        (openai, "reasoning_effort"),
+        (responses, "reasoning"),
+        (ollama, "think"),
+        (anthropic, "thinking"),
+    ],
+)
+def test_a_field_has_the_name_its_caller_knows(respond: Any, param: str) -> None:
+    """An error from a worker, which knows one name for what has four."""
+    error = errors.error_of(errors.Unsupported("thinking", "there is none here").event())
+    told = msgspec.json.decode(respond(error).content)["error"]
+    message = told if isinstance(told, str) else told["message"]
+    assert message == f"{param}: there is none here"
+    if respond in (openai, responses):
+        assert told["param"] == param
+    if respond is openai:
+        assert told["code"] == "unsupported_parameter"
+
+
+def test_only_the_field_itself_is_called_another_name() -> None:
+    error = errors.BadTemplate("the messages of this model alternate", param="messages")
+    told = msgspec.json.decode(responses(error).content)["error"]
+    assert (told["param"], told["message"]) == ("input", "the messages of this model alternate")
+    inner = errors.Unsupported("template_options.colour", "the template does not read it")
+    told = msgspec.json.decode(openai(inner).content)["error"]
+    assert told["param"] == "chat_template_kwargs.colour"
+    assert told["message"] == "chat_template_kwargs.colour: the template does not read it"
 
 
 def test_every_error_is_tried() -> None:
