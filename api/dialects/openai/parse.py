@@ -15,6 +15,14 @@ from shared.requests import Chat, Generate, Thinking, ToolChoice
 
 EFFORTS_THAT_THINK = ("minimal", "low", "medium", "high")
 ONLY_DATA = "only data: URIs; this server fetches nothing from the network"
+REFUSED = {
+    "audio": "no audio is produced",
+    "web_search_options": "this server searches nothing",
+    "functions": "use tools, which replaced it",
+    "function_call": "use tool_choice, which replaced it",
+    "moderation": "nothing is moderated here",
+    "prompt_cache_options": "prefixes stay cached as long as there is room",
+}
 
 
 def chat(asked: wire.ChatRequest, *, job: str) -> Generate:
@@ -221,13 +229,8 @@ def _refuse(asked: wire.ChatRequest) -> None:
     """What is declared only so that it can be refused with a reason."""
     if asked.modalities is not None and asked.modalities != ["text"]:
         raise Unsupported("modalities", 'only ["text"] is produced')
-    if asked.audio is not None:
-        raise Unsupported("audio", "no audio is produced")
     if asked.verbosity not in (None, "medium"):
         raise Unsupported("verbosity", "no local model has such a setting")
-    if asked.web_search_options is not None:
-        raise Unsupported("web_search_options", "this server searches nothing")
-    if asked.functions is not None:
-        raise Unsupported("functions", "use tools, which replaced it")
-    if asked.function_call is not None:
-        raise Unsupported("function_call", "use tool_choice, which replaced it")
+    for name, why in REFUSED.items():
+        if getattr(asked, name) is not None:
+            raise Unsupported(name, why)

@@ -277,6 +277,8 @@ class ChatRequest(Generation, frozen=True, kw_only=True):
     web_search_options: dict[str, Any] | None = None
     functions: list[Any] | None = None
     function_call: Any = None
+    moderation: dict[str, Any] | None = None
+    prompt_cache_options: dict[str, Any] | None = None
 
 
 class CompletionRequest(Generation, frozen=True, kw_only=True):

@@ -118,6 +118,8 @@ REFUSED: dict[str, Any] = {
     "web_search_options": {},
     "functions": [],
     "function_call": "auto",
+    "moderation": {"model": "m"},
+    "prompt_cache_options": {},
     "add_generation_prompt": False,
 }
 
