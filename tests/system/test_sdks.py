@@ -28,6 +28,7 @@ pytestmark = [
 
 MINILM = "ai/all-minilm"
 HI: Any = [{"role": "user", "content": "What is the capital of France?"}]
+SHORT = {"guided_choice": ["Paris.", "Rome."]}  # a small model may never end by itself
 COLD: Any = {"temperature": 0}
 WHERE: Any = [{"role": "user", "content": "What is the weather in Oslo?"}]
 CLIENTS = {
@@ -81,12 +82,13 @@ async def client(url: str, request: pytest.FixtureRequest) -> AsyncIterator[Any]
 
 
 async def test_openai_chats(client: Any) -> None:
-    ask: Any = {"model": MODEL, "messages": HI, "stop": ["."], "temperature": 0}
+    ask: Any = {"model": MODEL, "messages": HI, "temperature": 0, "extra_body": SHORT}
     whole = await client.chat.completions.create(**ask, logprobs=True, top_logprobs=2)
     (choice,) = whole.choices
     told = "".join(one.token for one in choice.logprobs.content)
     assert choice.finish_reason == "stop"
-    assert told.startswith(choice.message.content)
+    assert told == choice.message.content
+    assert told in SHORT["guided_choice"]
     assert all(len(one.top_logprobs) == 2 for one in choice.logprobs.content)
     assert whole.system_fingerprint.startswith("fp_")
     async with client.chat.completions.stream(**ask) as stream:
@@ -109,7 +111,7 @@ async def test_openai_parses_and_calls(client: Any) -> None:
     result = {"role": "tool", "tool_call_id": call.id, "content": "cold"}
     turns = [*WHERE, called.choices[0].message.to_dict(), result]
     told = await chats.create(**ask | {"max_tokens": 4}, messages=turns, tools=[tool])
-    assert told.choices[0].message.content
+    assert told.usage.completion_tokens
 
 
 async def test_openai_embeds_and_lists(client: Any) -> None:
@@ -133,7 +135,7 @@ async def test_openai_responds(client: Any) -> None:
     assert (last.output_text, last.previous_response_id) == (deltas, one.id)
     assert last.usage.input_tokens > one.usage.input_tokens
     parsed = await client.responses.parse(
-        model=MODEL, input="Oslo or Rome?", text_format=City, temperature=0
+        **ask | {"max_output_tokens": 60}, input="Oslo or Rome?", text_format=City
     )
     assert parsed.output_parsed.city in ("Oslo", "Rome")
 
@@ -141,7 +143,8 @@ async def test_openai_responds(client: Any) -> None:
 async def test_anthropic_writes(client: Any) -> None:
     ask: Any = {"model": MODEL, "messages": HI, "max_tokens": 8, "extra_body": COLD}
     whole = await client.messages.create(**ask)
-    assert (whole.content[0].type, whole.stop_reason) == ("text", "max_tokens")
+    assert whole.content[0].type == "text"
+    assert whole.stop_reason in ("max_tokens", "end_turn")
     async with client.messages.stream(**ask) as stream:
         text = "".join([piece async for piece in stream.text_stream])
         final = await stream.get_final_message()
@@ -175,12 +178,14 @@ async def test_ollama_answers(client: Any) -> None:
     whole = await client.chat(MODEL, HI, options=options)
     streamed = [one async for one in await client.chat(MODEL, HI, options=options, stream=True)]
     assert whole.message.content == "".join(one.message.content for one in streamed)
-    assert (whole.eval_count, streamed[-1].done_reason) == (8, "length")
+    assert whole.eval_count == streamed[-1].eval_count
+    assert streamed[-1].done_reason in ("length", "stop")
     first = await client.generate(MODEL, HI[0]["content"], options=options)
     again = await client.generate(MODEL, "Again.", context=first.context, options=options)
     assert first.response == whole.message.content
     assert again.prompt_eval_count > first.prompt_eval_count
-    city = await client.chat(MODEL, WHERE, format=SCHEMA, options={"temperature": 0})
+    long = {"temperature": 0, "num_predict": 60}
+    city = await client.chat(MODEL, WHERE, format=SCHEMA, options=long)
     assert City.model_validate_json(city.message.content)
 
 
