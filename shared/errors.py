@@ -180,9 +180,10 @@ def error_of(event: Failed) -> CaravanError:
     """The error a Failed event stands for, so that dialects map classes and codes in one place."""
     error: CaravanError
     match event.code:
+        case Unsupported.code if event.param:
+            error = Unsupported(event.param, event.message.removeprefix(f"{event.param}: "))
         case Unsupported.code:
-            param = event.param or ""
-            error = Unsupported(param, event.message.removeprefix(f"{param}: "))
+            error = RequestError(event.message)
         case QueueFull.code:
             error = QueueFull(event.message)
         case QueueDown.code | Internal.code:
