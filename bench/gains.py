@@ -30,6 +30,7 @@ from workers.engine.constraints import Compiler, MaskFactory
 from workers.engine.doors import SequenceRequest, StepReport
 from workers.engine.engine import Engine
 from workers.engine.runner import LlamaRunner
+from workers.engine.speculation import Speculation
 from workers.engine.weights import Weights, open_weights
 
 Tokens = tuple[int, ...]
@@ -77,6 +78,7 @@ class Bench:
             prefill_budget=settings.prefill_budget,
             prefill_stretch=settings.prefill_stretch,
             prefix_cache=settings.prefix_cache,
+            speculation=Speculation(most=settings.draft_max),
         )
         self.times_s: dict[str, list[float]] = defaultdict(list)
         self.ended: set[str] = set()

@@ -43,6 +43,7 @@ WORKER = (
     "cells",
     "prefill_budget",
     "prefill_stretch",
+    "draft_max",
     "prefix_cache",
     "exact",
     "threads",
