@@ -14,7 +14,7 @@ ROUNDS, TOKENS, DRAFT_MAX = 3, 192, 16
 STREAMS = (1, 4, 8)
 GREEDY = Sampling(temperature=0)
 DRAWN = Sampling(temperature=0.8)
-NAMES = "Ada Grace Alan Edsger Barbara Donald Leslie Tony Niklaus".split()
+NAMES = ["Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Leslie", "Tony", "Niklaus"]
 ROWS = "\n".join(
     f'  {{"id": {n}, "name": "{name}", "role": "engineer", "active": true}},'
     for n, name in enumerate(NAMES)
