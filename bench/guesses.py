@@ -10,7 +10,7 @@ from bench.prompts import prompt
 from bench.stand import Stand, Tokens
 from shared.requests import Sampling
 
-ROUNDS, TOKENS, DRAFT_MAX = 3, 192, 16
+ROUNDS, TOKENS, DRAFT_MAX = 3, 128, 16
 STREAMS = (1, 4, 8)
 GREEDY = Sampling(temperature=0)
 DRAWN = Sampling(temperature=0.8)

@@ -4,6 +4,7 @@ no second model; right where an answer repeats its prompt or itself (code, quote
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import takewhile
 
 from workers.engine.sequence import Sequence
 
@@ -58,6 +59,7 @@ class _Index:
 
 
 def _following(tokens: list[int], end: int, most: int) -> Gram:
-    """The tokens from `end` on; a text that repeats itself goes on doing so."""
+    """The tokens from `end` on, up to an image; a text that repeats itself goes on doing so."""
     period = len(tokens) - end
-    return tuple(tokens[end + n % period] for n in range(most))
+    found = (tokens[end + n % period] for n in range(most))
+    return tuple(takewhile(lambda token: token >= 0, found))

@@ -229,6 +229,11 @@ def test_lookup_reads_on() -> None:
     assert bytes(lookup.draft({one: 6})[one]) == b" green"
 
 
+def test_lookup_never_guesses_an_image() -> None:
+    image = Sequence((97, 98, 99, -7, -7, 97, 98), (), choice=0, order=1, lane="interactive")
+    assert PromptLookup().draft({image: 5}) == {image: (99,)}
+
+
 def test_agreed() -> None:
     assert agreed([1, 2, 3], [1, 2, 4]) == 2
     assert agreed([], [1]) == agreed([1], []) == 0
