@@ -6,11 +6,12 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.requests import Sampling
+from shared.requests import Adapter, Sampling
 from tests.fakes import ScriptedRunner
 from tests.workers.engine.desk import Desk
 
 PREFIXES = st.sampled_from(["", "s" * 40, "s" * 40 + "t" * 30, "u" * 70])
+SAME = ("max_tokens", "choices", "lane", "seed", "adapters")
 JOBS = st.fixed_dictionaries(
     {
         "prefix": PREFIXES,
@@ -21,6 +22,7 @@ JOBS = st.fixed_dictionaries(
         "seed": st.integers(0, 3),
         "mirostat": st.sampled_from([0, 0, 0, 2]),
         "resumed": st.sampled_from([0, 0, 3]),
+        "adapters": st.sampled_from([(), (), (Adapter(name="one"),), (Adapter(name="two"),)]),
     }
 )
 ACTIONS = st.lists(
@@ -52,7 +54,7 @@ def said_alone(job: dict, count: int) -> list[list[int]]:
 
 
 def submit(desk: Desk, job: dict, *, key: str) -> None:
-    fields = {name: job[name] for name in ("max_tokens", "choices", "lane", "seed")}
+    fields = {name: job[name] for name in SAME}
     if job["resumed"]:
         count = min(job["resumed"], job["max_tokens"])
         fields["resumed"] = tuple(map(tuple, said_alone(job, count)))
