@@ -28,6 +28,6 @@ def write_lora(path: Path, *, seed: int = 1, width: int = WIDTH, **header: Any) 
         for layer in LAYERS_CHANGED:
             name = f"blk.{n}.{layer}.weight"
             tensors[f"{name}.lora_a"] = draw.normal(0, 0.05, (RANK, width))
-            tensors[f"{name}.lora_b"] = draw.normal(0, 0.05, (width, RANK))
+            tensors[f"{name}.lora_b"] = draw.normal(0, 0.2, (width, RANK))
     pairs = {key: value for key, value in {**HEADER, **header}.items() if value is not None}
     return write_file(path, pairs, tensors)

@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterable, Sequence
 from shared.errors import RequestError
 from shared.requests import Adapter
 
-AdapterSet = tuple[Adapter, ...]  # by name, each once, none with scale 0; empty: the model alone
+# (name, scale), by name, each once, none with scale 0; empty: the model alone.
+AdapterSet = tuple[tuple[str, float], ...]
 
 # A change makes llama.cpp plan its buffers anew: 7 ms, where a small model's step takes 21.
 TURN_STEPS = 4
@@ -26,7 +27,7 @@ def chosen(wanted: Sequence[Adapter], known: Sequence[str]) -> AdapterSet:
         if name in named:
             raise RequestError(f"lora: the adapter {name!r} is named twice", param="lora")
         named[name] = one.scale
-    return tuple(Adapter(name=name, scale=named[name]) for name in sorted(named) if named[name])
+    return tuple((name, scale) for name, scale in sorted(named.items()) if scale)
 
 
 def _name(wanted: str | int, known: Sequence[str]) -> str:

@@ -136,12 +136,10 @@ class LlamaRunner:
         """Compute with these adapters, and no others, from now on."""
         if wanted == self._adapters:
             return
-        lora = self.weights.lora
         count = len(wanted)
-        pointers = (llama_cpp.llama_adapter_lora_p_ctypes * count)(
-            *(lora[one.name] for one in wanted)
-        )
-        scales = (ctypes.c_float * count)(*(one.scale for one in wanted))
+        loaded = (self.weights.lora[name] for name, _ in wanted)
+        pointers = (llama_cpp.llama_adapter_lora_p_ctypes * count)(*loaded)
+        scales = (ctypes.c_float * count)(*(scale for _, scale in wanted))
         if llama_cpp.llama_set_adapters_lora(self._context, pointers, count, scales):
             raise EngineError(f"llama.cpp refuses the adapters {wanted}")
         self._adapters = wanted

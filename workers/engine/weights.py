@@ -38,10 +38,12 @@ class Weights:
             llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer)
         )
         self.window: int = llama_cpp.llama_model_n_swa(pointer)
-        self.lora: dict[str | int, Any] = {}
+        self.lora: dict[str, Any] = {}
 
     def add_lora(self, name: str, path: Path) -> None:
         """Load an adapter; contexts that are opened afterwards may apply it. Raises BadModel."""
+        if not self.generates:
+            raise BadModel(f"the adapter {name!r} is for nothing: {self.path.name} only embeds")
         pointer = llama_cpp.llama_adapter_lora_init(self.pointer, str(path).encode())
         if not pointer:
             raise BadModel(

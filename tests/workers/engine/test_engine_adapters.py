@@ -12,8 +12,8 @@ from tests.fakes import ScriptedRunner
 from tests.workers.engine.desk import Desk
 from workers.engine.adapters import TURN_STEPS, AdapterSet, Turns, chosen
 
-STYLE: AdapterSet = (Adapter(name="style", scale=1.0),)
-FAINT: AdapterSet = (Adapter(name="style", scale=0.5),)
+STYLE: AdapterSet = (("style", 1.0),)
+FAINT: AdapterSet = (("style", 0.5),)
 KNOWN = ("style", "facts")
 COMMON = "".join(chr(97 + n * 7 % 26) for n in range(200))
 
@@ -115,7 +115,7 @@ def test_out_of_cells_the_youngest_leaves_whatever_its_set() -> None:
 
 def test_every_set_gets_its_turn_however_many_new_ones_come() -> None:
     line = Turns()
-    new = [(Adapter(name="style", scale=float(n)),) for n in range(1, 100)]
+    new = [(("style", float(n)),) for n in range(2, 100)]
     seen: list[AdapterSet] = []
     for n in range(8 * TURN_STEPS):
         seen.append(line.next([(), STYLE, *new[n : n + 2]]))
@@ -125,7 +125,7 @@ def test_every_set_gets_its_turn_however_many_new_ones_come() -> None:
 
 def test_what_a_request_may_name() -> None:
     both = (Adapter(name="style", scale=0.5), Adapter(name="facts", scale=2.0))
-    assert chosen(both, KNOWN) == tuple(reversed(both))
+    assert chosen(both, KNOWN) == (("facts", 2.0), ("style", 0.5))
     assert chosen((Adapter(name=0, scale=0.5),), KNOWN) == FAINT
     assert chosen((Adapter(name="style", scale=0.0),), KNOWN) == ()
     assert chosen((), ()) == ()

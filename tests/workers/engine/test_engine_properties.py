@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.requests import Adapter, Sampling
+from shared.requests import Sampling
 from tests.fakes import ScriptedRunner
 from tests.workers.engine.desk import Desk
 
@@ -22,7 +22,7 @@ JOBS = st.fixed_dictionaries(
         "seed": st.integers(0, 3),
         "mirostat": st.sampled_from([0, 0, 0, 2]),
         "resumed": st.sampled_from([0, 0, 3]),
-        "adapters": st.sampled_from([(), (), (Adapter(name="one"),), (Adapter(name="two"),)]),
+        "adapters": st.sampled_from([(), (), (("one", 1.0),), (("two", 1.0),)]),
     }
 )
 ACTIONS = st.lists(
