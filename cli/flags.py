@@ -35,6 +35,7 @@ API = (
 )
 WORKER = (
     "model",
+    "adapters",
     "pool",
     "memory",
     "keep_alive_s",

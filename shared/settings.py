@@ -81,6 +81,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "with the pool: what is offered beside the catalog"
         ),
     ] = "ai/smollm2"
+    adapters: Annotated[
+        str,
+        _about(
+            "LoRA adapters that requests may name: NAME=PATH of a GGUF, comma-separated; "
+            "MODELREF:NAME=PATH where CARAVAN_MODEL is not one model",
+            pattern=r"^(\s*([^\s,=]+:)?[A-Za-z0-9._-]+=[^,]*[^,\s]\s*(,|$))*$",
+        ),
+    ] = ""
     pool: Annotated[
         bool,
         _about(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from shared.events import ChoiceEnd, Event, Logprob
 from shared.requests import Lane, Sampling
+from workers.engine.adapters import AdapterSet
 from workers.engine.media import Media
 
 
@@ -53,6 +54,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     `max_tokens` counts from the end of the prompt and never exceeds the context.
     `mask(c)` makes choice c's grammar: cheap, because it was compiled before.
     `media` are what the prompt's placeholders stand for, in their order (see media.py).
+    `adapters` are some that the runner has, as adapters.chosen puts them.
     """
 
     key: str
@@ -69,6 +71,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     mask: Callable[[int], TokenMask] | None = None
     lane: Lane = "interactive"
     media: tuple[Media, ...] = ()
+    adapters: AdapterSet = ()
 
 
 EndKind = Literal["finished", "preempted", "cancelled", "failed"]

@@ -35,6 +35,7 @@ class Job:
                 order=order,
                 lane=request.lane,
                 layout=layout,
+                adapters=request.adapters,
             )
             for choice in range(request.choices)
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.requests import Sampling
+from workers.engine.adapters import AdapterSet
 from workers.engine.media import Rows
 
 Logits = NDArray[np.float32]  # one row, as wide as the vocabulary; -inf forbids a token
@@ -69,10 +70,12 @@ class Chunk(msgspec.Struct, frozen=True):
 
 class Plan(msgspec.Struct, frozen=True):
     """One step: memory edits, in order, then the rows. Chunks of embeddings come last and want no
-    logits: whatever order they are computed in, the rows that do are counted from 0."""
+    logits: whatever order they are computed in, the rows that do are counted from 0. All rows are
+    computed with the same `adapters`."""
 
     edits: tuple[Edit, ...] = ()
     chunks: tuple[Chunk, ...] = ()
+    adapters: AdapterSet = ()
 
 
 class EngineError(RuntimeError):

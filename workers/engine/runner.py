@@ -18,6 +18,7 @@ import llama_cpp
 import numpy as np
 
 from shared.requests import Sampling
+from workers.engine.adapters import AdapterSet
 from workers.engine.batch import Batch, EmbeddedBatch
 from workers.engine.plan import Bury, Chunk, Copy, Cut, Edit, EngineError, Logits, Plan
 from workers.engine.sampling import LlamaSampler
@@ -63,6 +64,7 @@ class LlamaRunner:
         self._memory = llama_cpp.llama_get_memory(context)
         self._batch = Batch(self.batch_rows)
         self._row = ctypes.c_float * self.n_vocab
+        self._adapters: AdapterSet = ()
 
     @classmethod
     @contextmanager
@@ -120,6 +122,8 @@ class LlamaRunner:
         """Apply the edits, compute the chunks; False: no cells. Raises EngineError."""
         for edit in plan.edits:
             self._edit(edit)
+        if plan.chunks:
+            self._adapt(plan.adapters)
         text = [chunk for chunk in plan.chunks if chunk.embedded is None]
         media = [chunk for chunk in plan.chunks if chunk.embedded is not None]
         done: list[Chunk] = []
@@ -131,6 +135,18 @@ class LlamaRunner:
         if text and not self._compute(self._batch.fill(text)):
             return self._take_back(done)
         return True
+
+    def _adapt(self, wanted: AdapterSet) -> None:
+        """Compute with these adapters, and no others, from now on."""
+        if wanted == self._adapters:
+            return
+        count = len(wanted)
+        loaded = (self.weights.lora[name] for name, _ in wanted)
+        pointers = (llama_cpp.llama_adapter_lora_p_ctypes * count)(*loaded)
+        scales = (ctypes.c_float * count)(*(scale for _, scale in wanted))
+        if llama_cpp.llama_set_adapters_lora(self._context, pointers, count, scales):
+            raise EngineError(f"llama.cpp refuses the adapters {wanted}")
+        self._adapters = wanted
 
     def _decode_embedded(self, chunks: list[Chunk], *, whole: bool) -> bool:
         batch = EmbeddedBatch(chunks)

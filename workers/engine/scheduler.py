@@ -4,12 +4,14 @@ Admission first, then one row for each decoding sequence, then prefill within it
 whose beginning another sequence is about to compute waits for it, so common prefixes are computed
 once. Cells are promised at admission for the whole prompt, not for the answer; when answers
 outgrow them, the youngest batch job, then the youngest interactive one, leaves with its tokens.
+All rows of a step have the same adapters: see adapters.py.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 
+from workers.engine.adapters import AdapterSet, Turns
 from workers.engine.job import Job
 from workers.engine.plan import Chunk, Plan
 from workers.engine.schedule import Rows, Schedule
@@ -37,6 +39,8 @@ class Scheduler:
         self._most_running = most_running
         self._batch_rows = batch_rows
         self._jobs: dict[int, Job] = {}
+        self._turns = Turns()
+        self._turn: AdapterSet = ()
 
     @property
     def busy(self) -> bool:
@@ -72,12 +76,14 @@ class Scheduler:
         self.cached_tokens = self.preempted = self.accepted_tokens = 0
         self.sweep()
         self._admit()
+        self._turn = self._turns.next(one.adapters for one in self.running)
         rows = Rows()
         self._add_decoding(rows)
         self._add_prefill(rows, prefill_budget)
         for sequence in rows.sequences:
             self.job(sequence).admit()
-        return Schedule(Plan(self._slots.take_edits(), rows.chunks), rows.sequences)
+        plan = Plan(self._slots.take_edits(), rows.chunks, self._turn)
+        return Schedule(plan, rows.sequences)
 
     def advance(self, schedule: Schedule) -> None:
         """The plan was computed."""
@@ -163,15 +169,16 @@ class Scheduler:
         return True
 
     def _find(self, sequence: Sequence) -> Found:
-        found = self._slots.find(sequence.tokens, limit=sequence.shareable)
+        limit, kind = sequence.shareable, sequence.adapters
+        found = self._slots.find(sequence.tokens, limit=limit, kind=kind)
         return self._slots.cut(found, sequence.layout.snapped(found.length))
 
     def _claim(self, sequence: Sequence, found: Found) -> int | None:
         if self._slots.live >= self._most_running:
             return None
         spare = sum(one.remaining + GROWTH for one in self.running)
-        lag = sequence.layout.lag(found.length)
-        return self._slots.claim(sequence.tokens, found, spare=spare, lag=lag)
+        lag, kind = sequence.layout.lag(found.length), sequence.adapters
+        return self._slots.claim(sequence.tokens, found, spare=spare, lag=lag, kind=kind)
 
     def _give_up(self, sequence: Sequence) -> bool:
         """It cannot start now; if nobody runs, it never can."""
@@ -183,8 +190,13 @@ class Scheduler:
         self.waiting.remove(sequence)
         self.running.append(sequence)
 
+    @property
+    def _computing(self) -> list[Sequence]:
+        """Those whose turn this step is."""
+        return [one for one in self.running if one.adapters == self._turn]
+
     def _add_decoding(self, rows: Rows) -> None:
-        while decoding := [one for one in self.running if one.status is Status.DECODE]:
+        while decoding := [one for one in self._computing if one.status is Status.DECODE]:
             if self._slots.make_room(len(decoding)) >= len(decoding):
                 break
             self._yield_one()
@@ -204,7 +216,7 @@ class Scheduler:
     def _add_prefill(self, rows: Rows, budget: int) -> None:
         """The first in line has half the budget for sure, the shortest prompts the rest: a short
         question is not kept waiting by a long document, nor the document by many questions."""
-        prefill = [one for one in self.running if one.status is Status.PREFILL]
+        prefill = [one for one in self._computing if one.status is Status.PREFILL]
         if not prefill:
             return
         eldest = min(prefill, key=lambda one: one.rank)

@@ -11,6 +11,7 @@ from collections.abc import Sequence as Tokens
 
 from shared.events import ChoiceEnd
 from shared.requests import Lane
+from workers.engine.adapters import AdapterSet
 from workers.engine.media import TEXT_ONLY, Layout
 from workers.engine.voice import Voice
 
@@ -41,6 +42,7 @@ class Sequence:
         order: int,
         lane: Lane,
         layout: Layout = TEXT_ONLY,
+        adapters: AdapterSet = (),
     ) -> None:
         self.tokens = [*prompt, *resumed]
         self.prompt_length = len(prompt)
@@ -48,6 +50,7 @@ class Sequence:
         self.order = order
         self.lane = lane
         self.layout = layout
+        self.adapters = adapters
         self.status = Status.WAITING
         self.slot = -1
         self.computed = 0

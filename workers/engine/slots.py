@@ -9,7 +9,7 @@ A slot may be the grave, of drafts that did not come true: see plan.Bury.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import msgspec
 
@@ -31,7 +31,8 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Slots:
-    """Who owns which sequence id and which cells."""
+    """Who owns which sequence id and which cells. Only slots of one kind share cells: `kind` stands
+    for whatever else than the tokens decides what the memory holds."""
 
     def __init__(
         self,
@@ -67,10 +68,11 @@ class Slots:
         """Slots in which sequences compute."""
         return len(self._live)
 
-    def find(self, tokens: Sequence[int], *, limit: int) -> Found:
-        """The best prefix of `tokens` that other slots have or will have, at most `limit` long."""
+    def find(self, tokens: Sequence[int], *, limit: int, kind: Hashable = ()) -> Found:
+        """The best prefix of `tokens` that other slots of this kind have or will have, at most
+        `limit` long."""
         best = Found()
-        for depth, slots in self._prefixes.path(tokens[:limit]):
+        for depth, slots in self._prefixes.path(tokens[:limit], kind):
             for slot in slots:
                 best = self._better(best, slot, depth)
         return best
@@ -97,7 +99,15 @@ class Slots:
         source = found.source if length and self._can_cut else -1
         return Found(source, length if source >= 0 else 0, found.holder, found.coming)
 
-    def claim(self, tokens: Sequence[int], found: Found, *, spare: int, lag: int = 0) -> int | None:
+    def claim(
+        self,
+        tokens: Sequence[int],
+        found: Found,
+        *,
+        spare: int,
+        lag: int = 0,
+        kind: Hashable = (),
+    ) -> int | None:
         """A live slot that shares `found` and has cells to come for all `tokens`, leaving `spare`
         cells to other live slots. None: not now. `lag`: see plan.Copy."""
         shared_live = self._cells.live_part(found.source, found.length) if found.length else 0
@@ -114,7 +124,7 @@ class Slots:
             self._share(found.source, slot, found.length, lag)
         else:
             return None
-        self._prefixes.insert(slot, tokens)
+        self._prefixes.insert(slot, tokens, kind)
         return slot
 
     def fork(self, source: int, *, lag: int = 0) -> int | None:
@@ -124,7 +134,7 @@ class Slots:
             return None
         self._wake(slot)
         self._share(source, slot, self._cells.length(source), lag)
-        self._prefixes.insert(slot, self._prefixes.tokens(source))
+        self._prefixes.insert(slot, self._prefixes.tokens(source), self._prefixes.kind(source))
         return slot
 
     def grow(self, slot: int, count: int) -> None:
@@ -161,9 +171,10 @@ class Slots:
         """The sequence is over; what it computed of `tokens` stays as a cached prefix."""
         self._live.discard(slot)
         self._cells.rest(slot)
+        kind = self._prefixes.kind(slot)
         self._prefixes.remove(slot)
         self._idle[slot] = None
-        self._prefixes.insert(slot, tokens[: self._cells.length(slot)])
+        self._prefixes.insert(slot, tokens[: self._cells.length(slot)], kind)
         if not self._cells.length(slot):
             self._evict(slot)
         if not self._live:

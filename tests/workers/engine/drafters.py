@@ -35,10 +35,10 @@ class Knowing(Wrong):
 
     def draft(self, wanted: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
         """Its best tokens, one after another."""
-        return {one: self._following(one.tokens, most) for one, most in wanted.items()}
+        return {one: self._following(one, most) for one, most in wanted.items()}
 
-    def _following(self, tokens: list[int], most: int) -> tuple[int, ...]:
-        held, runner = bytes(tokens), ScriptedRunner()
+    def _following(self, one: Sequence, most: int) -> tuple[int, ...]:
+        held, runner = bytes(one.tokens), ScriptedRunner()
         for _ in range(most):
-            held += bytes([int(runner._logits_after(held).argmax())])
-        return tuple(held[len(tokens) :])
+            held += bytes([int(runner._logits_after(held, one.adapters).argmax())])
+        return tuple(held[len(one.tokens) :])

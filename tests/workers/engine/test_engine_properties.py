@@ -13,6 +13,7 @@ from tests.workers.engine.drafters import Free, Knowing
 from workers.engine.speculation import Speculation
 
 PREFIXES = st.sampled_from(["", "s" * 40, "s" * 40 + "t" * 30, "u" * 70])
+SAME = ("max_tokens", "choices", "lane", "seed", "adapters")
 JOBS = st.fixed_dictionaries(
     {
         "prefix": PREFIXES,
@@ -23,6 +24,7 @@ JOBS = st.fixed_dictionaries(
         "seed": st.integers(0, 3),
         "mirostat": st.sampled_from([0, 0, 0, 2]),
         "resumed": st.sampled_from([0, 0, 3]),
+        "adapters": st.sampled_from([(), (), (("one", 1.0),), (("two", 1.0),)]),
     }
 )
 ACTIONS = st.lists(
@@ -64,7 +66,7 @@ def said_alone(job: dict, count: int) -> list[list[int]]:
 
 
 def submit(desk: Desk, job: dict, *, key: str) -> None:
-    fields = {name: job[name] for name in ("max_tokens", "choices", "lane", "seed")}
+    fields = {name: job[name] for name in SAME}
     if job["resumed"]:
         count = min(job["resumed"], job["max_tokens"])
         fields["resumed"] = tuple(map(tuple, said_alone(job, count)))
