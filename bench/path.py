@@ -27,6 +27,11 @@ STREAMS = (1, 4, 8)
 TOKENS = 96
 ROUNDS = 5
 IDLE_ROUNDS = 15
+ROWS = {
+    "tokens/s": rounds.rate,
+    "TTFT ms, median stream": rounds.median_ttft_ms,
+    "TTFT ms, last stream": rounds.last_ttft_ms,
+}
 SETTLE_S = 2.0  # metrics travel in the worker's card, once a second
 
 
@@ -40,40 +45,35 @@ async def run(console: Console) -> None:
         await house.ready()
         with open_loop(Settings()) as loop:
             ours = {LOOP: bare(loop), PATH: over_http(house.url, CHAT)}
-            console.print(*await loaded(ours, model, seeds), sep="\n")
+            for streams in STREAMS:
+                console.print(await loaded(ours, model, streams, seeds))
             console.print(*await idle(house, ours, model, seeds), sep="\n")
 
 
 async def loaded(
-    ours: Mapping[str, System], model: Path, seeds: Iterator[int]
-) -> tuple[Table, ...]:
-    """Tokens a second and time to the first token, by number of streams."""
-    found: dict[int, list[Round]] = {}
-    for streams in STREAMS:
-        with with_llama_server(ours, model, slots=streams) as systems:
-            await rounds.warm(systems, streams, seeds)
-            found[streams] = await rounds.play(
-                systems, streams, seeds, tokens=TOKENS, rounds=ROUNDS
-            )
-    return (
-        compared("tokens/s", found, rounds.rate),
-        compared("TTFT in ms, the median stream (less is better)", found, rounds.median_ttft_ms),
-        compared("TTFT in ms, the last stream (less is better)", found, rounds.last_ttft_ms),
-    )
-
-
-def compared(what: str, found: Mapping[int, Sequence[Round]], pick: Pick) -> Table:
-    """A row for each number of streams; ratios are the path's number over the other's."""
-    title = f"{what}; {TOKENS} tokens a stream, medians of {ROUNDS} rounds"
-    table = Table("streams", LOOP, PATH, LLAMA, title=title)
+    ours: Mapping[str, System], model: Path, streams: int, seeds: Iterator[int]
+) -> Table:
+    """Tokens a second and time to the first token of so many streams asked at once."""
+    with with_llama_server(ours, model, slots=streams) as systems:
+        await rounds.warm(systems, streams, seeds)
+        turns = await rounds.play(systems, streams, seeds, tokens=TOKENS, rounds=ROUNDS)
+    table = Table(title=f"streams: {streams}; {TOKENS} tokens each, medians of {len(turns)} rounds")
+    for column in ("", LOOP, PATH, LLAMA):
+        table.add_column(column)
     for other in (LOOP, LLAMA):
         table.add_column(f"path / {other}")
         table.add_column("lowest-highest")
-    for streams, turns in found.items():
-        medians = [rounds.median(turns, name, pick) for name in (LOOP, PATH, LLAMA)]
-        ratios = [rounds.ratio(turns, PATH, other, pick) for other in (LOOP, LLAMA)]
-        table.add_row(str(streams), *medians, *ratios[0], *ratios[1])
+    for what, pick in ROWS.items():
+        table.add_row(what, *compared(turns, pick))
     return table
+
+
+def compared(turns: Sequence[Round], pick: Pick) -> list[str]:
+    """Cells: each system's median, and the path's number over both others'."""
+    cells = [rounds.median(turns, name, pick) for name in (LOOP, PATH, LLAMA)]
+    for other in (LOOP, LLAMA):
+        cells += rounds.ratio(turns, PATH, other, pick)
+    return cells
 
 
 async def idle(
