@@ -70,6 +70,11 @@ def with_projector(need: Need, size_bytes: int) -> Need:
     return replace(need, weights=weights, buffers=buffers)
 
 
+def with_adapters(need: Need, size_bytes: int) -> Need:
+    """The same beside adapters of so many bytes."""
+    return replace(need, weights=need.weights + size_bytes)
+
+
 def batch_rows(settings: Settings) -> int:
     """Rows of one step, as the runner is asked for them."""
     return max(LEAST_BATCH_ROWS, settings.prefill_budget + settings.slots)

@@ -18,8 +18,9 @@ import llama_cpp
 import numpy as np
 
 from shared.requests import Sampling
+from workers.engine.adapters import AdapterSet
 from workers.engine.batch import Batch, EmbeddedBatch
-from workers.engine.plan import Chunk, Copy, Cut, Edit, EngineError, Logits, Plan
+from workers.engine.plan import Bury, Chunk, Copy, Cut, Edit, EngineError, Logits, Plan
 from workers.engine.sampling import LlamaSampler
 from workers.engine.weights import BadModel, Weights, open_weights
 
@@ -41,7 +42,9 @@ CACHE_TYPES: dict[CacheType, int] = {
 class LlamaRunner:
     """plan.Runner on llama.cpp. `vocab` and `model` (a llama_cpp pointer) are for the text side."""
 
-    def __init__(self, weights: Weights, context: Any, *, slots: int, longest: int) -> None:
+    def __init__(
+        self, weights: Weights, context: Any, *, slots: int, longest: int, exact: bool = False
+    ) -> None:
         self.weights = weights
         self.vocab = weights.vocab
         self.model = weights.pointer
@@ -54,12 +57,14 @@ class LlamaRunner:
         self.n_vocab = weights.vocab.n_vocab
         self.width: int = llama_cpp.llama_model_n_embd_inp(weights.pointer)
         self.can_cut = weights.can_cut
+        self.exact = exact
         self.ends = np.array(sorted(weights.vocab.eog), np.int64)
         self.piece = weights.vocab.piece
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
         self._batch = Batch(self.batch_rows)
         self._row = ctypes.c_float * self.n_vocab
+        self._adapters: AdapterSet = ()
 
     @classmethod
     @contextmanager
@@ -99,7 +104,8 @@ class LlamaRunner:
         params.n_threads = params.n_threads_batch = threads or usable_cores()
         params.kv_unified = True
         params.type_k = params.type_v = CACHE_TYPES[cache_type]
-        if exact and cache_type == "f16" and not llama_cpp.llama_supports_gpu_offload():
+        exact = exact and cache_type == "f16" and not llama_cpp.llama_supports_gpu_offload()
+        if exact:
             # The CPU's flash attention has three ways to add up, chosen by how many rows a batch
             # has; values of another type than the keys leave it only the one that goes row by row.
             params.type_v = GGML_TYPE_BF16
@@ -108,7 +114,7 @@ class LlamaRunner:
         if pointer is None:
             raise BadModel(f"{weights.path}: no memory for {params.n_ctx} cells; set fewer")
         try:
-            yield cls(weights, pointer, slots=slots, longest=longest)
+            yield cls(weights, pointer, slots=slots, longest=longest, exact=exact)
         finally:
             llama_cpp.llama_free(pointer)
 
@@ -116,6 +122,8 @@ class LlamaRunner:
         """Apply the edits, compute the chunks; False: no cells. Raises EngineError."""
         for edit in plan.edits:
             self._edit(edit)
+        if plan.chunks:
+            self._adapt(plan.adapters)
         text = [chunk for chunk in plan.chunks if chunk.embedded is None]
         media = [chunk for chunk in plan.chunks if chunk.embedded is not None]
         done: list[Chunk] = []
@@ -127,6 +135,18 @@ class LlamaRunner:
         if text and not self._compute(self._batch.fill(text)):
             return self._take_back(done)
         return True
+
+    def _adapt(self, wanted: AdapterSet) -> None:
+        """Compute with these adapters, and no others, from now on."""
+        if wanted == self._adapters:
+            return
+        count = len(wanted)
+        loaded = (self.weights.lora[name] for name, _ in wanted)
+        pointers = (llama_cpp.llama_adapter_lora_p_ctypes * count)(*loaded)
+        scales = (ctypes.c_float * count)(*(scale for _, scale in wanted))
+        if llama_cpp.llama_set_adapters_lora(self._context, pointers, count, scales):
+            raise EngineError(f"llama.cpp refuses the adapters {wanted}")
+        self._adapters = wanted
 
     def _decode_embedded(self, chunks: list[Chunk], *, whole: bool) -> bool:
         batch = EmbeddedBatch(chunks)
@@ -172,8 +192,11 @@ class LlamaRunner:
             case Copy(source, target, length, lag):
                 last = length - lag if self.can_cut else -1
                 llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, last)
-            case Cut(slot, keep):
-                llama_cpp.llama_memory_seq_rm(self._memory, slot, keep, -1)
+            case Cut(slot, keep, lag):
+                llama_cpp.llama_memory_seq_rm(self._memory, slot, keep - lag, -1)
+            case Bury(slot, keep, grave, lag):
+                llama_cpp.llama_memory_seq_cp(self._memory, slot, grave, keep - lag, -1)
+                llama_cpp.llama_memory_seq_rm(self._memory, slot, keep - lag, -1)
             case _:
                 assert_never(edit)
 

@@ -3,18 +3,21 @@
 A slot is free (no cells), live (a sequence computes in it) or idle (a cached prefix, until its id
 or its cells are needed; least recently used first). What has to happen to the memory is kept as
 edits for the next plan. Where memory cannot be cut, an idle slot is reused whole or not at all.
+A slot may be the grave, of drafts that did not come true: see plan.Bury.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import msgspec
 
 from workers.engine.cells import Cells
-from workers.engine.plan import Copy, Cut, Edit
+from workers.engine.plan import Bury, Copy, Cut, Edit
 from workers.engine.prefixes import Prefixes
+
+MOST_BURIED = 1024  # cells; a step on the CPU looks at every one
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -28,9 +31,18 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Slots:
-    """Who owns which sequence id and which cells."""
+    """Who owns which sequence id and which cells. Only slots of one kind share cells: `kind` stands
+    for whatever else than the tokens decides what the memory holds."""
 
-    def __init__(self, *, sequence_ids: int, cells: int, idle_cells: int, can_cut: bool) -> None:
+    def __init__(
+        self,
+        *,
+        sequence_ids: int,
+        cells: int,
+        idle_cells: int,
+        can_cut: bool,
+        buries: bool = False,
+    ) -> None:
         self._cells = Cells(cells=cells, slots=sequence_ids)
         self._prefixes = Prefixes()
         self._free = list(range(sequence_ids - 1, -1, -1))
@@ -38,6 +50,7 @@ class Slots:
         self._live: set[int] = set()
         self._most_idle_cells = idle_cells
         self._can_cut = can_cut
+        self._grave = self._free.pop(0) if buries else -1
         self._edits: list[Edit] = []
 
     @property
@@ -46,14 +59,20 @@ class Slots:
         return self._cells.used
 
     @property
+    def free(self) -> int:
+        """Cells that nobody uses, nor any cached prefix."""
+        return self._cells.free
+
+    @property
     def live(self) -> int:
         """Slots in which sequences compute."""
         return len(self._live)
 
-    def find(self, tokens: Sequence[int], *, limit: int) -> Found:
-        """The best prefix of `tokens` that other slots have or will have, at most `limit` long."""
+    def find(self, tokens: Sequence[int], *, limit: int, kind: Hashable = ()) -> Found:
+        """The best prefix of `tokens` that other slots of this kind have or will have, at most
+        `limit` long."""
         best = Found()
-        for depth, slots in self._prefixes.path(tokens[:limit]):
+        for depth, slots in self._prefixes.path(tokens[:limit], kind):
             for slot in slots:
                 best = self._better(best, slot, depth)
         return best
@@ -80,7 +99,15 @@ class Slots:
         source = found.source if length and self._can_cut else -1
         return Found(source, length if source >= 0 else 0, found.holder, found.coming)
 
-    def claim(self, tokens: Sequence[int], found: Found, *, spare: int, lag: int = 0) -> int | None:
+    def claim(
+        self,
+        tokens: Sequence[int],
+        found: Found,
+        *,
+        spare: int,
+        lag: int = 0,
+        kind: Hashable = (),
+    ) -> int | None:
         """A live slot that shares `found` and has cells to come for all `tokens`, leaving `spare`
         cells to other live slots. None: not now. `lag`: see plan.Copy."""
         shared_live = self._cells.live_part(found.source, found.length) if found.length else 0
@@ -97,7 +124,7 @@ class Slots:
             self._share(found.source, slot, found.length, lag)
         else:
             return None
-        self._prefixes.insert(slot, tokens)
+        self._prefixes.insert(slot, tokens, kind)
         return slot
 
     def fork(self, source: int, *, lag: int = 0) -> int | None:
@@ -107,22 +134,35 @@ class Slots:
             return None
         self._wake(slot)
         self._share(source, slot, self._cells.length(source), lag)
-        self._prefixes.insert(slot, self._prefixes.tokens(source))
+        self._prefixes.insert(slot, self._prefixes.tokens(source), self._prefixes.kind(source))
         return slot
 
     def grow(self, slot: int, count: int) -> None:
         """`count` tokens were computed in a slot; make_room came before."""
         self._cells.grow(slot, count)
 
+    def take_back(self, slot: int, count: int, *, lag: int) -> None:
+        """Of the last chunk `count` tokens more were computed than grew: they leave the memory."""
+        keep = self._cells.length(slot)
+        if self._grave < 0:
+            self._edits.append(Cut(slot, keep, lag))
+            return
+        self._cells.grow(self._grave, count)
+        self._edits.append(Bury(slot, keep, self._grave, lag))
+        if self._cells.length(self._grave) > MOST_BURIED:
+            self._clear_grave()
+
     def make_room(self, count: int) -> int:
         """Drop cached prefixes until `count` cells are free or none is left; how many are free."""
+        if self._cells.free < count:
+            self._clear_grave()
         while self._cells.free < count and self._idle:
             self._evict(next(iter(self._idle)))
         return self._cells.free
 
     def drop_idle(self) -> bool:
         """Drop every cached prefix; whether there were any."""
-        dropped = bool(self._idle)
+        dropped = self._clear_grave() or bool(self._idle)
         while self._idle:
             self._evict(next(iter(self._idle)))
         return dropped
@@ -131,12 +171,15 @@ class Slots:
         """The sequence is over; what it computed of `tokens` stays as a cached prefix."""
         self._live.discard(slot)
         self._cells.rest(slot)
+        kind = self._prefixes.kind(slot)
         self._prefixes.remove(slot)
         self._idle[slot] = None
-        self._prefixes.insert(slot, tokens[: self._cells.length(slot)])
+        self._prefixes.insert(slot, tokens[: self._cells.length(slot)], kind)
         if not self._cells.length(slot):
             self._evict(slot)
-        while self._idle and self._cells.idle > self._most_idle_cells:
+        if not self._live:
+            self._clear_grave()
+        while self._idle and self._kept > self._most_idle_cells:
             self._evict(next(iter(self._idle)))
 
     def take_edits(self) -> tuple[Edit, ...]:
@@ -147,13 +190,18 @@ class Slots:
 
     def check(self) -> None:
         """Every id is free, live or idle, and all counts are right. Raises AssertionError."""
-        ids = [*self._free, *self._idle, *self._live]
+        ids = [*self._free, *self._idle, *self._live, self._grave]
         assert len(ids) == len(set(ids)), "a slot is in two states"
         assert all(not self._cells.length(slot) for slot in self._free), "a free slot holds cells"
         assert all(self._cells.length(slot) for slot in self._idle), "an idle slot holds nothing"
-        assert self._cells.idle <= self._most_idle_cells, "too many cells are kept"
+        assert self._kept <= self._most_idle_cells, "too many cells are kept"
         self._cells.check()
         self._prefixes.check()
+
+    @property
+    def _kept(self) -> int:
+        """Cells that only cached prefixes hold."""
+        return self._cells.idle - (self._cells.length(self._grave) if self._grave >= 0 else 0)
 
     def _wake(self, slot: int) -> None:
         self._live.add(slot)
@@ -175,6 +223,14 @@ class Slots:
                 return None
             self._evict(oldest)
         return self._free.pop()
+
+    def _clear_grave(self) -> bool:
+        """Free the cells of drafts that did not come true; whether there were any."""
+        if self._grave < 0 or not self._cells.length(self._grave):
+            return False
+        self._cells.clear(self._grave)
+        self._edits.append(Cut(self._grave, 0))
+        return True
 
     def _evict(self, slot: int) -> None:
         del self._idle[slot]
