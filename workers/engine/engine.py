@@ -127,9 +127,7 @@ class Engine:
         """Take commands, plan, decode, sample, deliver. Does not wait for work."""
         self._began_s = time.monotonic()
         self._take_commands()
-        decoding, place = self._scheduler.decoding, self._scheduler.furthest
-        budget = self._pace.budget(decoding=decoding, place=place)
-        schedule = self._scheduler.schedule(prefill_budget=budget)
+        schedule = self._scheduler.schedule(prefill_budget=self._budget())
         if self._runner.decode(schedule.plan):
             self._scheduler.advance(schedule)
             self._speak(schedule)
@@ -138,6 +136,11 @@ class Engine:
         self._scheduler.sweep()
         self._report(schedule)
         self._began_s = 0.0
+
+    def _budget(self) -> int:
+        planner = self._scheduler
+        decoding, prefilling = planner.count(Status.DECODE), planner.count(Status.PREFILL)
+        return self._pace.budget(decoding=decoding, prefilling=prefilling, place=planner.furthest)
 
     def _run(self) -> None:
         try:

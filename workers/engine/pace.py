@@ -2,7 +2,9 @@
 
 A prompt is computed in chunks so that nobody's next token waits long for it. How large a chunk may
 be is a matter of time, not of tokens, and differs by model and machine by orders of magnitude; so
-it is measured: a step with a chunk may take `stretch` times as long as one without.
+it is measured: a step with a chunk may take `stretch` times as long as one without. Where more
+wait for their first token than for their next one, it may take longer by as much: many questions
+that come together are read together, not one after another.
 
 A token far into a prompt is dearer than one at its head, for it looks at all before it (on a CPU
 five times as dear at 4,000). So the price is learned by place, in spans of SPAN tokens.
@@ -26,14 +28,16 @@ class Pace:
         self._decode_ms = 0.0
         self._row_ms: dict[int, float] = {}
 
-    def budget(self, *, decoding: int, place: int) -> int:
-        """Prompt tokens of the next step, in which `decoding` sequences wait for a token and the
-        furthest prompt is computed up to `place`."""
+    def budget(self, *, decoding: int, prefilling: int, place: int) -> int:
+        """Prompt tokens of the next step, in which so many sequences wait for their next token and
+        so many for their first; the furthest prompt is computed up to `place`."""
         if not self._stretch:
             return self._most
         if not decoding:
             return self._rows(LONGEST_MS, place, unknown=self._most)
-        return self._rows((self._stretch - 1) * self._decode_ms, place, unknown=FIRST)
+        more_ms = (self._stretch - 1) * self._decode_ms
+        together_ms = min(more_ms * prefilling / decoding, LONGEST_MS)
+        return self._rows(max(more_ms, together_ms), place, unknown=FIRST)
 
     def _rows(self, allowed_ms: float, place: int, *, unknown: int) -> int:
         """How many rows take so long; `unknown` before the first lesson."""

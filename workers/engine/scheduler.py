@@ -58,10 +58,9 @@ class Scheduler:
         """Whose choice a sequence is."""
         return self._jobs[sequence.order]
 
-    @property
-    def decoding(self) -> int:
-        """How many sequences wait for their next token."""
-        return sum(one.status is Status.DECODE for one in self.running)
+    def count(self, status: Status) -> int:
+        """How many of the running stand there."""
+        return sum(one.status is status for one in self.running)
 
     @property
     def furthest(self) -> int:
