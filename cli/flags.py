@@ -44,6 +44,7 @@ WORKER = (
     "cells",
     "prefill_budget",
     "prefill_stretch",
+    "draft_max",
     "prefix_cache",
     "exact",
     "threads",

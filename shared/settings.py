@@ -130,6 +130,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "How much longer a step may take for others' prompts; 0 = as long as it takes", ge=0
         ),
     ] = 2.0
+    draft_max: Annotated[
+        int,
+        _about(
+            "Tokens guessed ahead for a sequence where that pays (speculative decoding); 0 = none",
+            ge=0,
+            le=64,
+        ),
+    ] = 16
     prefix_cache: Annotated[
         int,
         _about("Cells that idle cached prefixes may keep; -1 = 4096 on a CPU, all on a GPU", ge=-1),

@@ -11,7 +11,7 @@ import numpy as np
 from shared.events import ChoiceEnd, Event, Logprob, TextDelta
 from shared.requests import Sampling
 from workers.engine.adapters import AdapterSet
-from workers.engine.plan import Chunk, Copy, Cut, EngineError, Logits, Plan
+from workers.engine.plan import Bury, Chunk, Copy, Cut, Edit, EngineError, Logits, Plan
 from workers.engine.seeds import sampler_seed
 
 END = 256  # ScriptedRunner's end-of-generation token; every other token is one byte
@@ -68,6 +68,7 @@ class ScriptedRunner:
         batch_rows: int = 64,
         width: int = 2,
         can_cut: bool = True,
+        exact: bool = False,
     ) -> None:
         self.slots = slots
         self.sequence_ids = sequence_ids or slots + 8
@@ -75,6 +76,7 @@ class ScriptedRunner:
         self.context_length = context_length
         self.batch_rows = batch_rows
         self.can_cut = can_cut
+        self.exact = exact
         self.n_vocab = 257
         self.width = width
         self.ends = np.array([END])
@@ -134,7 +136,7 @@ class ScriptedRunner:
         """What a slot's memory holds."""
         return _bytes(self._memory[slot]).decode("latin-1")
 
-    def _edit(self, edit: Copy | Cut) -> None:
+    def _edit(self, edit: Edit) -> None:
         match edit:
             case Copy(source, target, length, lag):
                 positions, end = self._positions[source], length - lag
@@ -148,6 +150,10 @@ class ScriptedRunner:
                 self._adapters[target] = self._adapters[source]
             case Cut(slot, keep):
                 assert self.can_cut or keep == 0, "a memory that cannot be cut"
+                del self._memory[slot][keep:], self._positions[slot][keep:]
+            case Bury(slot, keep, grave):
+                assert self.can_cut, "a memory that cannot be cut"
+                self._memory[grave] += self._memory[slot][keep:]
                 del self._memory[slot][keep:], self._positions[slot][keep:]
 
     def _compute(self, chunks: Sequence[Chunk], adapters: AdapterSet) -> None:

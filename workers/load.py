@@ -31,6 +31,7 @@ from workers.embedding import Embeddings
 from workers.engine.doors import EngineDoor, StepReport
 from workers.engine.engine import Engine
 from workers.engine.runner import LlamaRunner, usable_cores
+from workers.engine.speculation import Speculation
 from workers.engine.weights import OnProgress, Weights, open_weights
 from workers.media.encoder import Encoder
 from workers.metrics import WorkerMetrics
@@ -255,6 +256,7 @@ def _engine(
         prefill_budget=settings.prefill_budget,
         prefill_stretch=settings.prefill_stretch,
         prefix_cache=settings.prefix_cache,
+        speculation=Speculation(most=settings.draft_max),
     )
     engine.start()
     return engine

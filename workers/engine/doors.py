@@ -111,11 +111,14 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One step in numbers, for metrics. Counts of rows are tokens."""
+    """One step in numbers, for metrics. Counts of rows are tokens; `draft_tokens` were computed
+    beside `decode_rows`, and `accepted_tokens` of them were right."""
 
     step_ms: float = 0.0
     decode_rows: int = 0
     prefill_rows: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
     running: int = 0
     waiting: int = 0
     cells_used: int = 0

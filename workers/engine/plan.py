@@ -27,18 +27,32 @@ class Copy(msgspec.Struct, frozen=True):
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """Keep only the first `keep` tokens of a slot; 0 empties it."""
+    """Keep only the first `keep` tokens of a slot, those at positions below `keep - lag`; 0 empties
+    it."""
 
     slot: int
     keep: int
+    lag: int = 0
 
 
-Edit = Copy | Cut
+class Bury(msgspec.Struct, frozen=True):
+    """As Cut, but the cells go to slot `grave` and stay occupied, so that no sequence puts its next
+    token in front of its last ones: with cells in another order the same attention rounds
+    differently."""
+
+    slot: int
+    keep: int
+    grave: int
+    lag: int = 0
+
+
+Edit = Copy | Cut | Bury
 
 
 class Chunk(msgspec.Struct, frozen=True):
     """Tokens of one slot to compute, the first at `start`; the last `outputs` rows want logits.
-    Positions are indices less `lag`. `embedded` in place of the tokens, which stand for it."""
+    Positions are indices less `lag`. `embedded` in place of the tokens, which stand for it. The
+    last `drafted` tokens are guesses: their rows count if the rows before them come to say so."""
 
     slot: int
     start: int
@@ -46,6 +60,12 @@ class Chunk(msgspec.Struct, frozen=True):
     outputs: int
     lag: int = 0
     embedded: Rows | None = None
+    drafted: int = 0
+
+    @property
+    def drafts(self) -> Sequence[int]:
+        """The guesses among its tokens."""
+        return self.tokens[len(self.tokens) - self.drafted :]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -92,6 +112,7 @@ class Runner(Protocol):
     n_vocab: int
     width: int  # of an embedding
     can_cut: bool  # whether a slot's memory can be shortened and shared in part
+    exact: bool  # whether a row's numbers depend on its sequence alone, its cells being in order
     ends: NDArray[np.int64]  # the end-of-generation tokens
 
     def decode(self, plan: Plan) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from shared.requests import Sampling
 from workers.engine.adapters import AdapterSet
 from workers.engine.batch import Batch, EmbeddedBatch
-from workers.engine.plan import Chunk, Copy, Cut, Edit, EngineError, Logits, Plan
+from workers.engine.plan import Bury, Chunk, Copy, Cut, Edit, EngineError, Logits, Plan
 from workers.engine.sampling import LlamaSampler
 from workers.engine.weights import BadModel, Weights, open_weights
 
@@ -42,7 +42,9 @@ CACHE_TYPES: dict[CacheType, int] = {
 class LlamaRunner:
     """plan.Runner on llama.cpp. `vocab` and `model` (a llama_cpp pointer) are for the text side."""
 
-    def __init__(self, weights: Weights, context: Any, *, slots: int, longest: int) -> None:
+    def __init__(
+        self, weights: Weights, context: Any, *, slots: int, longest: int, exact: bool = False
+    ) -> None:
         self.weights = weights
         self.vocab = weights.vocab
         self.model = weights.pointer
@@ -55,6 +57,7 @@ class LlamaRunner:
         self.n_vocab = weights.vocab.n_vocab
         self.width: int = llama_cpp.llama_model_n_embd_inp(weights.pointer)
         self.can_cut = weights.can_cut
+        self.exact = exact
         self.ends = np.array(sorted(weights.vocab.eog), np.int64)
         self.piece = weights.vocab.piece
         self._context = context
@@ -101,7 +104,8 @@ class LlamaRunner:
         params.n_threads = params.n_threads_batch = threads or usable_cores()
         params.kv_unified = True
         params.type_k = params.type_v = CACHE_TYPES[cache_type]
-        if exact and cache_type == "f16" and not llama_cpp.llama_supports_gpu_offload():
+        exact = exact and cache_type == "f16" and not llama_cpp.llama_supports_gpu_offload()
+        if exact:
             # The CPU's flash attention has three ways to add up, chosen by how many rows a batch
             # has; values of another type than the keys leave it only the one that goes row by row.
             params.type_v = GGML_TYPE_BF16
@@ -110,7 +114,7 @@ class LlamaRunner:
         if pointer is None:
             raise BadModel(f"{weights.path}: no memory for {params.n_ctx} cells; set fewer")
         try:
-            yield cls(weights, pointer, slots=slots, longest=longest)
+            yield cls(weights, pointer, slots=slots, longest=longest, exact=exact)
         finally:
             llama_cpp.llama_free(pointer)
 
@@ -188,8 +192,11 @@ class LlamaRunner:
             case Copy(source, target, length, lag):
                 last = length - lag if self.can_cut else -1
                 llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, last)
-            case Cut(slot, keep):
-                llama_cpp.llama_memory_seq_rm(self._memory, slot, keep, -1)
+            case Cut(slot, keep, lag):
+                llama_cpp.llama_memory_seq_rm(self._memory, slot, keep - lag, -1)
+            case Bury(slot, keep, grave, lag):
+                llama_cpp.llama_memory_seq_cp(self._memory, slot, grave, keep - lag, -1)
+                llama_cpp.llama_memory_seq_rm(self._memory, slot, keep - lag, -1)
             case _:
                 assert_never(edit)
 

@@ -11,63 +11,30 @@ from __future__ import annotations
 
 from bisect import insort
 
-import msgspec
-
 from workers.engine.adapters import AdapterSet, Turns
 from workers.engine.job import Job
 from workers.engine.plan import Chunk, Plan
+from workers.engine.schedule import Rows, Schedule
 from workers.engine.sequence import Sequence, Status
 from workers.engine.slots import Found, Slots
+from workers.engine.speculation import Speculation
 
 WORTH_WAITING = 32  # tokens; a shorter prefix is computed again rather than waited for
 GROWTH = 32  # cells kept free at admission for each running answer
 
 
-class Schedule(msgspec.Struct, frozen=True):
-    """A plan and whose chunks they are, in the same order."""
-
-    plan: Plan
-    sequences: tuple[Sequence, ...]
-
-
-class Rows:
-    """The rows of a step while it is planned."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self.embedded = 0
-        self._text: list[tuple[Sequence, Chunk]] = []
-        self._media: list[tuple[Sequence, Chunk]] = []
-
-    def add(self, sequence: Sequence, count: int) -> None:
-        """The next `count` tokens of a sequence."""
-        start = sequence.computed
-        tokens = sequence.tokens[start : start + count]
-        lag, embedded = sequence.layout.lag(start), sequence.layout.embedded(start, count)
-        chunk = Chunk(sequence.slot, start, tokens, sequence.outputs(count), lag, embedded)
-        (self._text if embedded is None else self._media).append((sequence, chunk))
-        self.total += count
-        self.embedded += 0 if embedded is None else count
-
-    @property
-    def chunks(self) -> tuple[Chunk, ...]:
-        """Tokens, then embeddings."""
-        return tuple(chunk for _, chunk in (*self._text, *self._media))
-
-    @property
-    def sequences(self) -> tuple[Sequence, ...]:
-        """Whose the chunks are."""
-        return tuple(sequence for sequence, _ in (*self._text, *self._media))
-
-
 class Scheduler:
     """Waiting and running sequences of all jobs."""
 
-    def __init__(self, slots: Slots, *, most_running: int, batch_rows: int) -> None:
+    def __init__(
+        self, slots: Slots, *, most_running: int, batch_rows: int, speculation: Speculation
+    ) -> None:
+        self.speculation = speculation
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.cached_tokens = 0
         self.preempted = 0
+        self.accepted_tokens = 0
         self._slots = slots
         self._most_running = most_running
         self._batch_rows = batch_rows
@@ -96,10 +63,17 @@ class Scheduler:
         """How many sequences wait for their next token."""
         return sum(one.status is Status.DECODE for one in self.running)
 
+    @property
+    def furthest(self) -> int:
+        """How far the furthest of the prompts in work is computed."""
+        return max(
+            (one.computed for one in self.running if one.status is Status.PREFILL), default=0
+        )
+
     def schedule(self, *, prefill_budget: int) -> Schedule:
         """The next step, with at most so many prompt tokens. Jobs that had to give way have left
         when it returns."""
-        self.cached_tokens = self.preempted = 0
+        self.cached_tokens = self.preempted = self.accepted_tokens = 0
         self.sweep()
         self._admit()
         self._turn = self._turns.next(one.adapters for one in self.running)
@@ -114,8 +88,18 @@ class Scheduler:
     def advance(self, schedule: Schedule) -> None:
         """The plan was computed."""
         for sequence, chunk in zip(schedule.sequences, schedule.plan.chunks, strict=True):
-            self._slots.grow(sequence.slot, len(chunk.tokens))
-            sequence.advance(len(chunk.tokens))
+            count = len(chunk.tokens) - chunk.drafted
+            self._slots.grow(sequence.slot, count)
+            sequence.advance(count, chunk.drafts)
+
+    def settle(self, sequence: Sequence, chunk: Chunk) -> None:
+        """A sequence with drafts has spoken: those that came true stay, the others leave the
+        memory."""
+        accepted = sequence.computed - chunk.start - len(chunk.tokens) + chunk.drafted
+        self._slots.grow(sequence.slot, accepted)
+        self.accepted_tokens += accepted
+        if wrong := chunk.drafted - accepted:
+            self._slots.take_back(sequence.slot, wrong, lag=sequence.lag)
 
     def fork(self, leader: Sequence) -> list[Sequence]:
         """The leader's prompt is computed: its fresh siblings go on from there, in the slots that
@@ -216,8 +200,18 @@ class Scheduler:
             if self._slots.make_room(len(decoding)) >= len(decoding):
                 break
             self._yield_one()
+        drafts = self._drafts(decoding)
         for sequence in decoding:
-            rows.add(sequence, 1)
+            rows.add(sequence, 1, drafts.get(sequence, ()))
+
+    def _drafts(self, decoding: list[Sequence]) -> dict[Sequence, tuple[int, ...]]:
+        """Guesses, only for as many rows and cells as nobody else wants. None beside a prompt: its
+        step is long enough."""
+        if any(one.status is Status.PREFILL for one in self.running):
+            return {}
+        room = min(self._slots.free, self._batch_rows) - len(decoding)
+        wanted = {one: self.job(one).most_tokens - one.generated - 1 for one in decoding}
+        return self.speculation.propose(wanted, room=room)
 
     def _add_prefill(self, rows: Rows, budget: int) -> None:
         """The first in line has half the budget for sure, the shortest prompts the rest: a short
@@ -271,4 +265,5 @@ class Scheduler:
 
     def _vacate(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
+        self.speculation.forget(sequence)
         self._slots.retire(sequence.slot, sequence.tokens)

@@ -3,6 +3,7 @@
 A slot is free (no cells), live (a sequence computes in it) or idle (a cached prefix, until its id
 or its cells are needed; least recently used first). What has to happen to the memory is kept as
 edits for the next plan. Where memory cannot be cut, an idle slot is reused whole or not at all.
+A slot may be the grave, of drafts that did not come true: see plan.Bury.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Hashable, Sequence
 import msgspec
 
 from workers.engine.cells import Cells
-from workers.engine.plan import Copy, Cut, Edit
+from workers.engine.plan import Bury, Copy, Cut, Edit
 from workers.engine.prefixes import Prefixes
+
+MOST_BURIED = 1024  # cells; a step on the CPU looks at every one
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -31,7 +34,15 @@ class Slots:
     """Who owns which sequence id and which cells. Only slots of one kind share cells: `kind` stands
     for whatever else than the tokens decides what the memory holds."""
 
-    def __init__(self, *, sequence_ids: int, cells: int, idle_cells: int, can_cut: bool) -> None:
+    def __init__(
+        self,
+        *,
+        sequence_ids: int,
+        cells: int,
+        idle_cells: int,
+        can_cut: bool,
+        buries: bool = False,
+    ) -> None:
         self._cells = Cells(cells=cells, slots=sequence_ids)
         self._prefixes = Prefixes()
         self._free = list(range(sequence_ids - 1, -1, -1))
@@ -39,12 +50,18 @@ class Slots:
         self._live: set[int] = set()
         self._most_idle_cells = idle_cells
         self._can_cut = can_cut
+        self._grave = self._free.pop(0) if buries else -1
         self._edits: list[Edit] = []
 
     @property
     def used(self) -> int:
         """Cells in use, cached ones too."""
         return self._cells.used
+
+    @property
+    def free(self) -> int:
+        """Cells that nobody uses, nor any cached prefix."""
+        return self._cells.free
 
     @property
     def live(self) -> int:
@@ -124,15 +141,28 @@ class Slots:
         """`count` tokens were computed in a slot; make_room came before."""
         self._cells.grow(slot, count)
 
+    def take_back(self, slot: int, count: int, *, lag: int) -> None:
+        """Of the last chunk `count` tokens more were computed than grew: they leave the memory."""
+        keep = self._cells.length(slot)
+        if self._grave < 0:
+            self._edits.append(Cut(slot, keep, lag))
+            return
+        self._cells.grow(self._grave, count)
+        self._edits.append(Bury(slot, keep, self._grave, lag))
+        if self._cells.length(self._grave) > MOST_BURIED:
+            self._clear_grave()
+
     def make_room(self, count: int) -> int:
         """Drop cached prefixes until `count` cells are free or none is left; how many are free."""
+        if self._cells.free < count:
+            self._clear_grave()
         while self._cells.free < count and self._idle:
             self._evict(next(iter(self._idle)))
         return self._cells.free
 
     def drop_idle(self) -> bool:
         """Drop every cached prefix; whether there were any."""
-        dropped = bool(self._idle)
+        dropped = self._clear_grave() or bool(self._idle)
         while self._idle:
             self._evict(next(iter(self._idle)))
         return dropped
@@ -147,7 +177,9 @@ class Slots:
         self._prefixes.insert(slot, tokens[: self._cells.length(slot)], kind)
         if not self._cells.length(slot):
             self._evict(slot)
-        while self._idle and self._cells.idle > self._most_idle_cells:
+        if not self._live:
+            self._clear_grave()
+        while self._idle and self._kept > self._most_idle_cells:
             self._evict(next(iter(self._idle)))
 
     def take_edits(self) -> tuple[Edit, ...]:
@@ -158,13 +190,18 @@ class Slots:
 
     def check(self) -> None:
         """Every id is free, live or idle, and all counts are right. Raises AssertionError."""
-        ids = [*self._free, *self._idle, *self._live]
+        ids = [*self._free, *self._idle, *self._live, self._grave]
         assert len(ids) == len(set(ids)), "a slot is in two states"
         assert all(not self._cells.length(slot) for slot in self._free), "a free slot holds cells"
         assert all(self._cells.length(slot) for slot in self._idle), "an idle slot holds nothing"
-        assert self._cells.idle <= self._most_idle_cells, "too many cells are kept"
+        assert self._kept <= self._most_idle_cells, "too many cells are kept"
         self._cells.check()
         self._prefixes.check()
+
+    @property
+    def _kept(self) -> int:
+        """Cells that only cached prefixes hold."""
+        return self._cells.idle - (self._cells.length(self._grave) if self._grave >= 0 else 0)
 
     def _wake(self, slot: int) -> None:
         self._live.add(slot)
@@ -186,6 +223,14 @@ class Slots:
                 return None
             self._evict(oldest)
         return self._free.pop()
+
+    def _clear_grave(self) -> bool:
+        """Free the cells of drafts that did not come true; whether there were any."""
+        if self._grave < 0 or not self._cells.length(self._grave):
+            return False
+        self._cells.clear(self._grave)
+        self._edits.append(Cut(self._grave, 0))
+        return True
 
     def _evict(self, slot: int) -> None:
         del self._idle[slot]

@@ -156,6 +156,7 @@ async def test_a_configuration_is_kept_and_applied(
             {"raw-runtime-flags": "-ngl 0 -b '64'"},
             {"caravan": {"gpu_layers": 0, "prefill_budget": 64}},
         ),
+        ({"runtime-flags": ["--draft-max", "0"]}, {"caravan": {"draft_max": 0}}),
         ({"runtime-flags": ["-c", "8"], "raw-runtime-flags": "-c 9"}, {"context-size": 8}),
         ({"raw-runtime-flags": "--reasoning-budget 0"}, {"llamacpp": {"reasoning-budget": 0}}),
         ({"mode": "embedding", "context-size": 8}, {"context-size": 8}),
