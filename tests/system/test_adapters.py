@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import tempfile
 from collections.abc import AsyncIterator
@@ -42,8 +44,19 @@ async def house() -> AsyncIterator[Fleet]:
         ) as house:
             house.api()
             house.worker()
-            await house.ready()
+            await offered(house, models=2)
             yield house
+
+
+async def offered(house: Fleet, *, models: int) -> None:
+    """Return once the api and a worker of the pool are there, which offers so many models."""
+    async with httpx.AsyncClient(base_url=house.url) as client:
+        while True:
+            with contextlib.suppress(httpx.HTTPError):
+                ready, found = await client.get("/ready"), await client.get("/v1/models")
+                if ready.status_code == 200 and len(found.json()["data"]) == models:
+                    return
+            await asyncio.sleep(0.05)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
