@@ -37,7 +37,7 @@ test-schema: dev  ## thousands of requests made from the OpenAPI document; minut
 test-clients: dev install test-tools $(CLIENTS)/.packages tests/clients/vercel/node_modules/.stamp  ## whole clients from the registries against a running server (needs node)
 	$(VENV)/bin/pytest -m clients tests/clients $(ARGS)
 
-bench: install  ## measure the whole path against the bare engine, in one run
+bench: install dev test-tools  ## measure the whole path against the bare engine, in one run
 	@$(PY) -m bench $(ARGS)
 
 fmt: dev $(VENV)/.caravan  ## format the code, mend what the linter can, refresh docs/configuration.md

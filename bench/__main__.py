@@ -1,6 +1,6 @@
 """`make bench`: measure, side by side in one run, and print ratios.
 
-python -m bench [NAME ...]     NAME: path leave relay gains
+python -m bench [NAME ...]     NAME: path crowd leave relay gains
 """
 
 from __future__ import annotations
@@ -10,9 +10,15 @@ import sys
 
 from rich.console import Console
 
-from bench import gains, leave, path, relay
+from bench import crowd, gains, leave, path, relay
 
-BENCHES = {"path": path.run, "leave": leave.run, "relay": relay.run, "gains": gains.run}
+BENCHES = {
+    "path": path.run,
+    "crowd": crowd.run,
+    "leave": leave.run,
+    "relay": relay.run,
+    "gains": gains.run,
+}
 
 
 def main() -> None:

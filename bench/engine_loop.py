@@ -40,6 +40,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Streams that started together. `ttft_s` is each one's; `step_ms` and `loop_ms` are medians
     over the steps that decode all of them, `loop_ms` the part that is not llama_decode."""
 
+    prompt_tokens: int
     tokens_per_s: float
     ttft_s: tuple[float, ...]
     step_ms: float
@@ -113,6 +114,7 @@ class Loop:
         took_s = time.monotonic() - began_s
         steps = self._steps or [(0.0, 0.0)]
         return Run(
+            prompt_tokens=sum(len(request.prompt) for request in requests),
             tokens_per_s=len(seeds) * tokens / took_s,
             ttft_s=tuple(first_s - began_s for first_s in self._first_s.values()),
             step_ms=statistics.median(whole for whole, _ in steps),

@@ -1,4 +1,4 @@
-"""llama-server under the same prompts, where it is on PATH."""
+"""llama-server, where it is on PATH: a process of it, and the load of `bench gains`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import httpx
 from tests.servers import free_port
 from workers.engine.runner import usable_cores
 
+CHAT = "/v1/chat/completions"
 START_LIMIT_S = 120.0
 
 
@@ -30,16 +31,22 @@ def measure(
     times_s = []
     for _ in range(rounds):
         longest = max(map(len, prompts)) + answer_tokens
-        with _server(program, model, slots=len(prompts), context=longest * len(prompts)) as url:
+        with serve(program, model, slots=len(prompts), context=longest * len(prompts)) as url:
             times_s.append(_together(url, prompts, answer_tokens))
     return times_s
 
 
 @contextmanager
-def _server(program: str, model: Path, *, slots: int, context: int) -> Iterator[str]:
+def serve(
+    program: str, model: Path, *, slots: int | None = None, context: int | None = None
+) -> Iterator[str]:
+    """The URL of a server with as many threads as a worker has; without `slots` and `context`
+    (tokens, of all slots together) it chooses both itself."""
     port = free_port()
     command = [program, "-m", str(model), "--host", "127.0.0.1", "--port", str(port)]
-    command += ["-np", str(slots), "-c", str(context), "-t", str(usable_cores())]
+    command += ["-t", str(usable_cores())]
+    command += ["-np", str(slots)] if slots else []
+    command += ["-c", str(context)] if context else []
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:
@@ -48,6 +55,11 @@ def _server(program: str, model: Path, *, slots: int, context: int) -> Iterator[
     finally:
         process.terminate()
         process.wait()
+
+
+def slots_of(url: str) -> int:
+    """How many sequences it decodes together."""
+    return int(httpx.get(f"{url}/props").raise_for_status().json()["total_slots"])
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -14,13 +14,20 @@ import msgspec
 PIECE = b'"content":"'
 
 
+class Usage(msgspec.Struct, frozen=True):
+    """A server's own count."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
 class Seen(msgspec.Struct, frozen=True):
     """One stream as its client saw it, in seconds from the moment it was asked for."""
 
     ttft_s: float
     total_s: float
     gaps_s: tuple[float, ...]
-    completion_tokens: int
+    usage: Usage
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -32,7 +39,17 @@ class Load(msgspec.Struct, frozen=True):
     @property
     def tokens_per_s(self) -> float:
         """Completion tokens of all streams over the whole time."""
-        return sum(seen.completion_tokens for seen in self.streams) / self.wall_s
+        return sum(seen.usage.completion_tokens for seen in self.streams) / self.wall_s
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all streams."""
+        return sum(seen.usage.prompt_tokens for seen in self.streams)
+
+    @property
+    def ttft_s(self) -> tuple[float, ...]:
+        """Each stream's time to its first piece of text."""
+        return tuple(seen.ttft_s for seen in self.streams)
 
 
 async def chat_together(url: str, path: str, bodies: Sequence[dict[str, Any]]) -> Load:
@@ -77,12 +94,12 @@ def gaps(times: Sequence[float]) -> tuple[float, ...]:
     return tuple(after - before for before, after in pairwise(times))
 
 
-def usage_of(tail: bytes) -> int:
-    """completion_tokens of the usage chunk at a stream's end."""
+def usage_of(tail: bytes) -> Usage:
+    """What the usage chunk at a stream's end says."""
     if b"data: [DONE]" not in tail:
         raise RuntimeError(f"the stream was cut: {tail!r}")
     chunks = [line[6:] for line in tail.split(b"\n") if line.startswith(b"data: {")]
     for chunk in reversed(chunks):
         if usage := msgspec.json.decode(chunk).get("usage"):
-            return int(usage["completion_tokens"])
+            return msgspec.convert(usage, Usage)
     raise ValueError("the stream told no usage")

@@ -1,111 +1,104 @@
-"""The whole path against the bare engine loop, side by side in one run.
+"""The whole path against the bare engine loop and llama-server, side by side in one run.
 
-For each number of streams: the loop, then the path (client, HTTP, api, Redis, worker, and back),
-again and again; medians of the pairs. Greedy, the same lengths, prompts that no cache has seen.
+For each number of streams: the loop, the path (client, HTTP, api, Redis, worker, and back) and
+llama-server on the same file with as many threads and a slot a stream, again and again; medians.
+Greedy, the same lengths, prompts that no cache has seen.
 """
 
 from __future__ import annotations
 
 import asyncio
-import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import httpx
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench.engine_loop import Loop, open_loop
-from bench.load import Load, chat_together
-from bench.prompts import prompt
+from bench import rounds
+from bench.engine_loop import open_loop
+from bench.rounds import ABSENT, LLAMA, LOOP, PATH, Pick, Round, System
+from bench.systems import bare, over_http, with_llama_server
 from shared.settings import Settings
-from tests.system.fleet import CHAT, MODEL, Fleet, fleet, samples
+from tests.system.fleet import CHAT, Fleet, fleet, samples
+from workers import local
 
 STREAMS = (1, 4, 8)
 TOKENS = 96
 ROUNDS = 5
 IDLE_ROUNDS = 15
+ROWS = {
+    "tokens/s": rounds.rate,
+    "TTFT ms, median stream": rounds.median_ttft_ms,
+    "TTFT ms, last stream": rounds.last_ttft_ms,
+}
 SETTLE_S = 2.0  # metrics travel in the worker's card, once a second
 
 
-class Pair(msgspec.Struct, frozen=True):
-    """One round: the loop and the path on the same number of streams."""
-
-    loop_tokens_per_s: float
-    path_tokens_per_s: float
-
-    @property
-    def ratio(self) -> float:
-        """The path's share of the loop's speed."""
-        return self.path_tokens_per_s / self.loop_tokens_per_s
-
-
 async def run(console: Console) -> None:
-    """Print both tables."""
+    """Print all tables."""
     seeds = iter(range(1_000_000))
+    model = local.resolve(Settings())[1]
     async with fleet() as house:
         house.api()
         house.worker()
         await house.ready()
         with open_loop(Settings()) as loop:
-            loop.run([next(seeds)], tokens=8)
-            await through(house, 1, seeds, tokens=8)
-            console.print(await throughput(house, loop, seeds))
-            before = await first_steps(house)
-            console.print(await latency(house, loop, seeds))
-            console.print(await first_step(house, before))
+            ours = {LOOP: bare(loop), PATH: over_http(house.url, CHAT)}
+            for streams in STREAMS:
+                console.print(await loaded(ours, model, streams, seeds))
+            console.print(*await idle(house, ours, model, seeds), sep="\n")
 
 
-async def throughput(house: Fleet, loop: Loop, seeds: Iterator[int]) -> Table:
-    """Tokens a second of both, by number of streams."""
-    title = f"tokens/s, {TOKENS} tokens a stream, medians of {ROUNDS} rounds"
-    table = Table("streams", "loop", "whole path", "ratio", "lowest-highest", title=title)
-    for streams in STREAMS:
-        pairs = [await one_round(house, loop, streams, seeds) for _ in range(ROUNDS)]
-        ratios = sorted(pair.ratio for pair in pairs)
-        table.add_row(
-            str(streams),
-            f"{statistics.median(pair.loop_tokens_per_s for pair in pairs):.1f}",
-            f"{statistics.median(pair.path_tokens_per_s for pair in pairs):.1f}",
-            f"{statistics.median(ratios):.3f}",
-            f"{ratios[0]:.3f}-{ratios[-1]:.3f}",
-        )
+async def loaded(
+    ours: Mapping[str, System], model: Path, streams: int, seeds: Iterator[int]
+) -> Table:
+    """Tokens a second and time to the first token of so many streams asked at once."""
+    with with_llama_server(ours, model, slots=streams) as systems:
+        await rounds.warm(systems, streams, seeds)
+        turns = await rounds.play(systems, streams, seeds, tokens=TOKENS, rounds=ROUNDS)
+    table = Table(title=f"streams: {streams}; {TOKENS} tokens each, medians of {len(turns)} rounds")
+    for column in ("", LOOP, PATH, LLAMA):
+        table.add_column(column)
+    for other in (LOOP, LLAMA):
+        table.add_column(f"path / {other}")
+        table.add_column("lowest-highest")
+    for what, pick in ROWS.items():
+        table.add_row(what, *compared(turns, pick))
     return table
 
 
-async def one_round(house: Fleet, loop: Loop, streams: int, seeds: Iterator[int]) -> Pair:
-    """The loop, then the path."""
-    bare = loop.run([next(seeds) for _ in range(streams)], tokens=TOKENS)
-    whole = await through(house, streams, seeds, tokens=TOKENS)
-    return Pair(bare.tokens_per_s, whole.tokens_per_s)
+def compared(turns: Sequence[Round], pick: Pick) -> list[str]:
+    """Cells: each system's median, and the path's number over both others'."""
+    cells = [rounds.median(turns, name, pick) for name in (LOOP, PATH, LLAMA)]
+    for other in (LOOP, LLAMA):
+        cells += rounds.ratio(turns, PATH, other, pick)
+    return cells
 
 
-async def through(house: Fleet, streams: int, seeds: Iterator[int], *, tokens: int) -> Load:
-    """So many streams at once through the whole path."""
-    bodies = [
-        {
-            "model": MODEL,
-            "messages": [{"role": "user", "content": prompt(next(seeds))}],
-            "max_tokens": tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-        }
-        for _ in range(streams)
-    ]
-    return await chat_together(house.url, CHAT, bodies)
+async def idle(
+    house: Fleet, ours: Mapping[str, System], model: Path, seeds: Iterator[int]
+) -> tuple[Table, Table]:
+    """One stream on an idle system: its first token, and the wait for the worker's first step."""
+    with with_llama_server(ours, model, slots=1) as systems:
+        await rounds.warm(systems, 1, seeds)
+        await asyncio.sleep(SETTLE_S)
+        before = await first_steps(house)
+        turns = await rounds.play(systems, 1, seeds, tokens=2, rounds=IDLE_ROUNDS)
+    return latency(turns), await first_step(house, before)
 
 
-async def latency(house: Fleet, loop: Loop, seeds: Iterator[int]) -> Table:
-    """Time to the first token of one stream on an idle system."""
-    bare, whole = [], []
-    for _ in range(IDLE_ROUNDS):
-        bare.append(1000 * loop.run([next(seeds)], tokens=2).ttft_s[0])
-        answer = await through(house, 1, seeds, tokens=2)
-        whole.append(1000 * answer.streams[0].ttft_s)
-    table = Table("", "loop", "whole path", "difference", title="TTFT in ms, one stream, idle")
-    for name, pick in (("p50", 0.5), ("p90", 0.9)):
-        low, high = quantile(bare, pick), quantile(whole, pick)
-        table.add_row(name, f"{low:.1f}", f"{high:.1f}", f"{high - low:.1f}")
+def latency(turns: Sequence[Round]) -> Table:
+    """Time to the first token of each system."""
+    columns = (LOOP, PATH, "difference", LLAMA, f"path / {LLAMA}")
+    table = Table("", *columns, title="TTFT in ms, one stream, idle")
+    times = {name: [1000 * turn[name].ttft_s[0] for turn in turns] for name in turns[0]}
+    for row, part in (("p50", 0.5), ("p90", 0.9)):
+        at = {name: rounds.quantile(values, part) for name, values in times.items()}
+        cells = [f"{value:.1f}" for value in (at[LOOP], at[PATH], at[PATH] - at[LOOP])]
+        theirs = at.get(LLAMA)
+        cells += [f"{theirs:.1f}", f"{at[PATH] / theirs:.3f}"] if theirs else [ABSENT, ABSENT]
+        table.add_row(row, *cells)
     return table
 
 
@@ -126,8 +119,3 @@ async def first_steps(house: Fleet) -> dict[float, float]:
         text = (await client.get("/metrics")).text
     found = samples(text, "caravan_first_step_seconds_bucket", {})
     return {float(labels["le"]): count for labels, count in found}
-
-
-def quantile(values: list[float], part: float) -> float:
-    """The value below which `part` of all lie."""
-    return sorted(values)[min(len(values) - 1, int(part * len(values)))]

@@ -45,6 +45,7 @@ WORKER = (
     "prefill_budget",
     "prefill_stretch",
     "draft_max",
+    "draft_model",
     "prefix_cache",
     "exact",
     "threads",

@@ -138,6 +138,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             le=64,
         ),
     ] = 16
+    draft_model: Annotated[
+        str,
+        _about(
+            "Small models that guess ahead for those with the same vocabulary: PATH of a GGUF, "
+            "comma-separated; MODELREF=PATH where CARAVAN_MODEL is not one model; "
+            "empty: guesses are what followed the same tokens before",
+            pattern=r"^(\s*([^\s,=]+=)?[^,=]*[^,=\s]\s*(,|$))*$",
+        ),
+    ] = ""
     prefix_cache: Annotated[
         int,
         _about("Cells that idle cached prefixes may keep; -1 = 4096 on a CPU, all on a GPU", ge=-1),

@@ -14,7 +14,7 @@ from shared.errors import CaravanError, ModelTooBig
 from shared.model_errors import ModelNotFound
 from shared.settings import Settings
 from workers.library import Budget, Library
-from workers.load import Order
+from workers.order import Order
 from workers.residents import Loading, Residents
 from workers.served import Tenure
 from workers.survey import Survey

@@ -16,8 +16,8 @@ from shared import model_config, presence
 from shared.model_config import ModelConfig
 from shared.model_errors import ModelNotFound
 from shared.settings import Settings
-from workers import load, local, memory
-from workers.load import Order
+from workers import local, memory
+from workers.load import announce
 from workers.models import adapters, gguf, projectors
 from workers.models.depot import Depot
 from workers.models.ensure import ensure
@@ -26,6 +26,7 @@ from workers.models.projectors import ProjectorFacts
 from workers.models.remote.progress import Progress
 from workers.models.store.bundle import Bundle
 from workers.models.store.package import shards
+from workers.order import Order, order_of
 
 log = structlog.get_logger()
 
@@ -39,6 +40,7 @@ class Library:
         self.files = local.files(settings)
         self.projectors = local.projectors(settings)
         self.adapters = local.adapters(settings)
+        self.drafts = local.draft_models(settings)
         self._settings = settings
         self._redis = redis
         self._depot = depot
@@ -46,8 +48,8 @@ class Library:
 
     async def need_bytes(self, ref: str) -> int:
         """What the model would take, as far as is known without pulling it."""
-        beside = sum(path.stat().st_size for path in self.adapters.get(ref, {}).values())
-        return beside + await self._model_bytes(ref)
+        files = [*self.adapters.get(ref, {}).values(), *filter(None, [self.drafts.get(ref)])]
+        return sum(file.stat().st_size for file in files) + await self._model_bytes(ref)
 
     async def _model_bytes(self, ref: str) -> int:
         if ref in self.files:
@@ -64,7 +66,7 @@ class Library:
         """How to load it, with its files here; `heard` follows a pull, 0 to 1. `plain`: without
         what was configured for it, which did not work."""
         order = await self._order_of_model(ref, heard=heard, plain=plain)
-        return await asyncio.to_thread(self._adapted, order)
+        return await asyncio.to_thread(self._beside, order)
 
     async def _order_of_model(self, ref: str, *, heard: Heard, plain: bool) -> Order:
         config = ModelConfig() if plain else await self._config(ref)
@@ -91,7 +93,7 @@ class Library:
                 log.error("model.not_offered", model=ref, error=str(error))
                 continue
             context = order.settings.context or order.facts.context_length
-            await load.announce(self._redis, order, context=context)
+            await announce(self._redis, order, context=context)
 
     async def _config(self, ref: str) -> ModelConfig:
         return await model_config.read(self._redis, ref)
@@ -99,7 +101,7 @@ class Library:
     async def _order_of_file(self, ref: str, config: ModelConfig) -> Order:
         facts, size_bytes = await asyncio.to_thread(self._read, self.files[ref])
         beside = self.projectors.get(ref)
-        return load.order(
+        return order_of(
             ref,
             self.files[ref],
             facts,
@@ -115,7 +117,7 @@ class Library:
         if bundle.template is not None:
             text = await asyncio.to_thread(bundle.template.read_text, "utf-8", "replace")
             facts = replace(facts, chat_template=text)
-        return load.order(
+        return order_of(
             ref,
             bundle.model,
             facts,
@@ -126,12 +128,15 @@ class Library:
             projector=await asyncio.to_thread(_projector, bundle),
         )
 
-    def _adapted(self, order: Order) -> Order:
-        """With the adapters that the settings name for it."""
+    def _beside(self, order: Order) -> Order:
+        """With the adapters and the draft model that the settings name for it."""
         files = self.adapters.get(order.ref, {})
         found = tuple(adapters.read(name, path, order.facts) for name, path in files.items())
         need = memory.with_adapters(order.need, sum(one.size_bytes for one in found))
-        return replace(order, adapters=found, need=need)
+        draft = self.drafts.get(order.ref) if order.settings.draft_max else None
+        if draft is not None:
+            need = memory.with_draft(need, memory.need(self._read(draft)[0], order.settings))
+        return replace(order, adapters=found, draft=draft, need=need)
 
     def _read(self, path: Path) -> tuple[ModelFacts, int]:
         """The header, read again only when the file is another; the bytes of all its shards."""

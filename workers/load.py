@@ -10,19 +10,15 @@ import platform
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import llama_cpp
-import msgspec
 import structlog
-from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from shared import presence
-from shared.model_config import ModelConfig, applied
 from shared.presence import WorkerCard
 from shared.queue import Queue
 from shared.settings import Settings
@@ -30,15 +26,12 @@ from workers import fingerprint, local, memory
 from workers.embedding import Embeddings
 from workers.engine.doors import EngineDoor, StepReport
 from workers.engine.engine import Engine
-from workers.engine.runner import LlamaRunner, usable_cores
 from workers.engine.speculation import Speculation
-from workers.engine.weights import OnProgress, Weights, open_weights
-from workers.media.encoder import Encoder
+from workers.engine.weights import OnProgress
 from workers.metrics import WorkerMetrics
-from workers.models.adapters import AdapterFile
-from workers.models.gguf import ModelFacts
-from workers.models.projectors import ProjectorFacts
 from workers.no_engine import NoEngine
+from workers.opening import Model, open_model
+from workers.order import Order
 from workers.prompt.model_text import ModelText
 from workers.served import Served, Tenure
 from workers.text_side import Text
@@ -52,55 +45,6 @@ class InThread(Protocol):
     """Runs what blocks in a thread of its own: `await in_thread(function, *arguments)`."""
 
     def __call__(self, act: Callable[..., Any], /, *args: Any) -> Awaitable[Any]: ...
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What to load and how: `facts` of the file at `path`, `settings` with the model's
-    configuration laid over them, the memory it should take, its `projector` if it has one, the
-    `adapters` that requests may name.
-    `announce`: the catalog learns of it from here, not from a store."""
-
-    ref: str
-    path: Path
-    facts: ModelFacts
-    config: ModelConfig
-    settings: Settings
-    need: memory.Need
-    projector: ProjectorFacts | None = None
-    adapters: tuple[AdapterFile, ...] = ()
-    announce: bool = False
-
-
-def order(
-    ref: str,
-    path: Path,
-    facts: ModelFacts,
-    config: ModelConfig,
-    settings: Settings,
-    *,
-    packaged_context: int = 0,
-    size_bytes: int = 0,
-    projector: ProjectorFacts | None = None,
-    announce: bool = False,
-) -> Order:
-    """Of what is known. A packaged context counts where neither the model's configuration nor the
-    worker says another; `size_bytes` where the weights are in several files."""
-    mine = applied(config, settings)
-    if not mine.context and config.context_size is None and packaged_context > 0:
-        mine = replace(mine, context=packaged_context)
-    need = memory.need(facts, mine, cache_type=config.cache_type or "f16", size_bytes=size_bytes)
-    if projector is not None:
-        need = memory.with_projector(need, projector.size_bytes)
-    return Order(
-        ref=ref,
-        path=path,
-        facts=facts,
-        config=config,
-        settings=mine,
-        need=need,
-        projector=projector,
-        announce=announce,
-    )
 
 
 @asynccontextmanager
@@ -117,7 +61,7 @@ async def load(
     before_bytes = memory.resident_bytes()
     with ExitStack() as opened:
         try:
-            model = await in_thread(_open, order, opened, on_progress)
+            model = await in_thread(open_model, order, opened, on_progress)
             served = _serve(order, tenure, queue, metrics, model)
             opened.callback(served.engine.close)
             opened.callback(_close, served.embeddings)
@@ -133,50 +77,6 @@ async def load(
             await in_thread(opened.close)
 
 
-class Model(msgspec.Struct, frozen=True):
-    """What was opened: no runner where it generates nothing, no encoder without a projector."""
-
-    weights: Weights
-    runner: LlamaRunner | None = None
-    encoder: Encoder | None = None
-
-
-def _open(order: Order, opened: ExitStack, on_progress: OnProgress) -> Model:
-    settings = order.settings
-    weights = opened.enter_context(
-        open_weights(order.path, gpu_layers=settings.gpu_layers, on_progress=on_progress)
-    )
-    for adapter in order.adapters:
-        weights.add_lora(adapter.name, adapter.path)
-    if not weights.generates:
-        return Model(weights)
-    runner = opened.enter_context(_runner(order, weights))
-    if order.projector is None:
-        return Model(weights, runner)
-    # Not at the head: a libllama that was put in place of the bindings' own has no mtmd beside it.
-    from workers.media.projector import open_projector
-
-    threads = settings.image_threads or max(1, usable_cores() // 2)
-    projector = opened.enter_context(open_projector(order.projector, weights, threads=threads))
-    encoder = Encoder(projector)
-    opened.callback(encoder.close)
-    return Model(weights, runner, encoder)
-
-
-def _runner(order: Order, weights: Weights) -> AbstractContextManager[LlamaRunner]:
-    settings = order.settings
-    return LlamaRunner.share(
-        weights,
-        slots=settings.slots,
-        cells=settings.cells,
-        context=settings.context,
-        threads=settings.threads,
-        exact=settings.exact,
-        batch_rows=memory.batch_rows(settings),
-        cache_type=order.config.cache_type or "f16",
-    )
-
-
 def _serve(
     order: Order,
     tenure: Tenure,
@@ -189,7 +89,7 @@ def _serve(
     open_engine: Callable[[Put], EngineDoor] = NoEngine
     if runner is not None:
         context, slots = runner.context_length, runner.slots
-        open_engine = partial(_engine, order.settings, runner, asyncio.get_running_loop())
+        open_engine = partial(_engine, order.settings, model, asyncio.get_running_loop())
     return Served(
         order.ref,
         Text(
@@ -248,15 +148,16 @@ def device() -> str:
 
 
 def _engine(
-    settings: Settings, runner: LlamaRunner, loop: asyncio.AbstractEventLoop, put: Put
+    settings: Settings, model: Model, loop: asyncio.AbstractEventLoop, put: Put
 ) -> EngineDoor:
+    assert model.runner is not None
     engine = Engine(
-        runner,
+        model.runner,
         deliver=partial(_post, loop, put),
         prefill_budget=settings.prefill_budget,
         prefill_stretch=settings.prefill_stretch,
         prefix_cache=settings.prefix_cache,
-        speculation=Speculation(most=settings.draft_max),
+        speculation=Speculation(model.drafter, most=settings.draft_max),
     )
     engine.start()
     return engine

@@ -60,7 +60,8 @@ def adapters(settings: Settings) -> dict[str, dict[str, Path]]:
     for entry in listed(settings.adapters):
         given, _, path = entry.partition("=")
         model, _, name = given.rpartition(":")
-        ref = refs.normalize(model) if model else _only_model(settings, entry)
+        write = f"CARAVAN_ADAPTERS: {entry!r} does not say of which model; write MODELREF:NAME=PATH"
+        ref = refs.normalize(model) if model else _only_model(settings, write)
         if name in found.setdefault(ref, {}):
             raise BadSetting(f"CARAVAN_ADAPTERS: {ref} has two adapters {name!r}")
         found[ref][name] = file = Path(path.strip()).expanduser()
@@ -69,12 +70,25 @@ def adapters(settings: Settings) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _only_model(settings: Settings, entry: str) -> str:
+def draft_models(settings: Settings) -> dict[str, Path]:
+    """The small model's file of each model that has one. Raises BadSetting."""
+    found: dict[str, Path] = {}
+    for entry in listed(settings.draft_model):
+        model, _, path = entry.rpartition("=")
+        write = f"CARAVAN_DRAFT_MODEL: {entry!r} does not say of which model; write MODELREF=PATH"
+        ref = refs.normalize(model) if model else _only_model(settings, write)
+        if ref in found:
+            raise BadSetting(f"CARAVAN_DRAFT_MODEL: {ref} has two draft models")
+        found[ref] = file = Path(path.strip()).expanduser()
+        if not file.is_file():
+            raise BadSetting(f"CARAVAN_DRAFT_MODEL: there is no file {file}")
+    return found
+
+
+def _only_model(settings: Settings, complaint: str) -> str:
     of = names(settings)
     if len(of) != 1:
-        raise BadSetting(
-            f"CARAVAN_ADAPTERS: {entry!r} does not say of which model; write MODELREF:NAME=PATH"
-        )
+        raise BadSetting(complaint)
     return of[0]
 
 

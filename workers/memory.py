@@ -70,6 +70,12 @@ def with_projector(need: Need, size_bytes: int) -> Need:
     return replace(need, weights=weights, buffers=buffers)
 
 
+def with_draft(need: Need, draft: Need) -> Need:
+    """The same beside a small model that guesses."""
+    weights, cells = need.weights + draft.weights, need.cells + draft.cells
+    return replace(need, weights=weights, cells=cells, buffers=need.buffers + draft.buffers)
+
+
 def with_adapters(need: Need, size_bytes: int) -> Need:
     """The same beside adapters of so many bytes."""
     return replace(need, weights=need.weights + size_bytes)

@@ -18,7 +18,8 @@ from shared.errors import CannotLoad, CaravanError
 from shared.presence import LoadedModel
 from workers.engine.plan import EngineError
 from workers.engine.weights import BadModel, OnProgress
-from workers.load import InThread, Order
+from workers.load import InThread
+from workers.order import Order
 from workers.served import Served, Tenure
 
 log = structlog.get_logger()

@@ -24,9 +24,10 @@ from tests.workers.test_worker import Words
 from workers.control import hear
 from workers.engine.weights import BadModel, OnProgress
 from workers.house import House
-from workers.load import InThread, Order
+from workers.load import InThread
 from workers.metrics import WorkerMetrics
 from workers.no_engine import NoEngine
+from workers.order import Order
 from workers.served import Served, Tenure
 
 ONE, TWO, THREE = "ai/one:latest", "ai/two:latest", "ai/three:latest"

@@ -50,6 +50,11 @@ class Vocab:
         self._starting: dict[bytes, tuple[int, ...]] = {}
         self.control_pieces = frozenset(self._pieces[t] for t in self.control) - {b""}
 
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """Every token's bytes, by id."""
+        return self._pieces
+
     def _is_marker(self, token: int) -> bool:
         """Tokens that their makers added and that look like `<this>`."""
         added = llama_cpp.llama_vocab_get_attr(self.pointer, token) & USER_DEFINED
