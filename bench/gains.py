@@ -1,8 +1,8 @@
 """What the engine's own ideas are worth, each against the same engine without it, in one run.
 
 A prompt that users share is computed once; a long prompt leaves running streams their pace; a
-schema costs a mask a token; guesses spare steps where a text repeats itself; embeddings of many
-texts share their decodes.
+schema costs a mask a token; guesses spare steps where a text repeats itself; adapters take turns;
+embeddings of many texts share their decodes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import llama_server
+from bench.adapters import adapters
 from bench.embeddings import embeddings
 from bench.guesses import guesses
 from bench.stand import Stand, Tokens
@@ -58,6 +59,7 @@ async def run(console: Console) -> None:
         console.print(long_prompt(stand))
         console.print(constrained(stand))
         console.print(guesses(stand))
+    console.print(adapters(path, settings))
     console.print(await embeddings())
 
 

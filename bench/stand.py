@@ -12,6 +12,7 @@ from bench.engine_loop import GREEDY, Silent
 from bench.prompts import prompt
 from shared.requests import Sampling
 from shared.settings import Settings
+from workers.engine.adapters import AdapterSet
 from workers.engine.constraints import MaskFactory
 from workers.engine.doors import SequenceRequest, StepReport
 from workers.engine.engine import Engine
@@ -58,6 +59,7 @@ class Bench:
         most: int,
         mask: MaskFactory | None = None,
         sampling: Sampling = GREEDY,
+        adapters: AdapterSet = (),
     ) -> None:
         """An answer of `most` tokens that cannot end before, but by its mask."""
         request = SequenceRequest(
@@ -68,6 +70,7 @@ class Bench:
             sampling=sampling,
             ignore_eos=mask is None,
             mask=mask,
+            adapters=adapters,
         )
         self.engine.submit(request)
 

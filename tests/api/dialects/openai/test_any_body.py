@@ -46,10 +46,10 @@ def accepted(struct: type[wire.Wire], asked: object) -> bool:
     try:
         read = body.parse(msgspec.json.encode(asked), msgspec.json.Decoder(struct))
         requests = PARSERS[struct](read)
+        payloads = [codec.encode_request(request) for request in requests]
     except RequestError:
         return False
-    for request in requests:
-        assert codec.decode_request(codec.encode_request(request)) == request
+    assert list(map(codec.decode_request, payloads)) == requests
     return True
 
 
