@@ -130,6 +130,9 @@ class Stand:
             context=settings.context,
             threads=settings.threads,
             exact=settings.exact,
+            cache_type_k=settings.cache_type_k,
+            cache_type_v=settings.cache_type_v,
+            flash_attention=settings.flash_attention,
             batch_rows=max(512, settings.prefill_budget + settings.slots),
         ) as runner:
             opened = Bench(runner if sharing else NoSharing(runner), settings)

@@ -13,6 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from shared import cache_types
+from shared.cache_types import CacheType, FlashAttention
+
 PREFIX = "CARAVAN_"
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -126,9 +129,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         _about("Cells that idle cached prefixes may keep; -1 = 4096 on a CPU, all on a GPU", ge=-1),
     ] = -1
+    cache_type_k: Annotated[
+        CacheType, _about("How KV cells hold keys: f16, bf16, q8_0 or q4_0")
+    ] = "f16"
+    cache_type_v: Annotated[
+        CacheType, _about("How KV cells hold values: as keys; q8_0 and q4_0 need flash attention")
+    ] = "f16"
+    flash_attention: Annotated[
+        FlashAttention, _about("on, off, or auto: where the device and the model can")
+    ] = "auto"
     exact: Annotated[
         bool,
-        _about("On CPU, a stream that moves to another worker goes on with the very same text"),
+        _about(
+            "On CPU, with flash attention, a stream that moves to another worker goes on with the "
+            "very same text; values that would be f16 beside f16 keys are held as bf16 for it"
+        ),
     ] = True
     threads: Annotated[int, _about("Threads of the engine; 0 = one a core", ge=0)] = 0
     image_threads: Annotated[
@@ -222,7 +237,10 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         except msgspec.ValidationError as error:
             why = str(error).split(" - at ")[0]
             raise BadSetting(f"{variable(name)}={value!r} cannot be: {why}") from error
-    return msgspec.convert(given, Settings, strict=False)
+    found = msgspec.convert(given, Settings, strict=False)
+    if why := cache_types.fault(found.cache_type_v, found.flash_attention):
+        raise BadSetting(f"{variable('flash_attention')}='off' cannot be: {why}")
+    return found
 
 
 def environment(**given: str) -> dict[str, str]:

@@ -90,7 +90,7 @@ def order(
     mine = applied(config, settings)
     if not mine.context and config.context_size is None and packaged_context > 0:
         mine = replace(mine, context=packaged_context)
-    need = memory.need(facts, mine, cache_type=config.cache_type or "f16", size_bytes=size_bytes)
+    need = memory.need(facts, mine, size_bytes=size_bytes)
     if projector is not None:
         need = memory.with_projector(need, projector.size_bytes)
     return Order(
@@ -125,7 +125,7 @@ async def load(
             opened.callback(_close, served.embeddings)
             if order.announce:
                 await announce(queue.redis, order, context=served.context)
-            served.fingerprint = fingerprint.of(order.facts, order.config, order.settings)
+            served.fingerprint = fingerprint.of(order.facts, order.settings)
             tenure.ready_s = tenure.used_s = time.monotonic()
             _report(order, served, grown_bytes=memory.resident_bytes() - before_bytes)
             yield served
@@ -171,7 +171,9 @@ def _runner(order: Order, weights: Weights) -> AbstractContextManager[LlamaRunne
         threads=settings.threads,
         exact=settings.exact,
         batch_rows=memory.batch_rows(settings),
-        cache_type=order.config.cache_type or "f16",
+        cache_type_k=settings.cache_type_k,
+        cache_type_v=settings.cache_type_v,
+        flash_attention=settings.flash_attention,
     )
 
 

@@ -12,18 +12,18 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import llama_cpp
 import numpy as np
 
+from shared import cache_types
+from shared.cache_types import CacheType, FlashAttention
 from shared.requests import Sampling
 from workers.engine.batch import Batch, EmbeddedBatch
 from workers.engine.plan import Chunk, Copy, Cut, Edit, EngineError, Logits, Plan
 from workers.engine.sampling import LlamaSampler
 from workers.engine.weights import BadModel, Weights, open_weights
-
-CacheType = Literal["f16", "q8_0", "q4_0"]
 
 NO_CELLS = 1
 MOST_SEQUENCE_IDS = 256  # llama.cpp's own limit
@@ -33,8 +33,14 @@ CPU_IDLE_CELLS = 4096  # a step on the CPU looks at every cell in use: 13 % slow
 GGML_TYPE_BF16 = 30  # the bindings do not name it
 CACHE_TYPES: dict[CacheType, int] = {
     "f16": llama_cpp.GGML_TYPE_F16,
+    "bf16": GGML_TYPE_BF16,
     "q8_0": llama_cpp.GGML_TYPE_Q8_0,
     "q4_0": llama_cpp.GGML_TYPE_Q4_0,
+}
+FLASH_ATTENTION: dict[FlashAttention, int] = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 
 
@@ -82,15 +88,19 @@ class LlamaRunner:
         context: int = 0,
         threads: int = 0,
         batch_rows: int = 512,
-        cache_type: CacheType = "f16",
+        cache_type_k: CacheType = "f16",
+        cache_type_v: CacheType = "f16",
+        flash_attention: FlashAttention = "auto",
         exact: bool = False,
     ) -> Iterator[LlamaRunner]:
         """A context on loaded weights. 0 means: `context` what the model was trained for, `cells`
-        by context and slots, `threads` one a core. `exact`: on a CPU, numbers do not depend on what
-        else is in the batch. Raises BadModel if it cannot generate or the
-        memory for the cells cannot be had."""
+        by context and slots, `threads` one a core. `exact`: on a CPU, with flash attention, numbers
+        do not depend on what else is in the batch. Raises BadModel if it cannot generate, for
+        cells that cannot be as they are wanted, or the memory for them cannot be had."""
         if not weights.generates:
             raise BadModel(f"{weights.path} is not a model that generates text")
+        if why := cache_types.fault(cache_type_v, flash_attention):
+            raise BadModel(f"flash_attention='off' cannot be: {why}")
         longest = context or weights.trained_context
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = cells or max(longest, min(longest * slots, DEFAULT_CELLS))
@@ -98,15 +108,17 @@ class LlamaRunner:
         params.n_seq_max = _sequence_ids(weights, slots)
         params.n_threads = params.n_threads_batch = threads or usable_cores()
         params.kv_unified = True
-        params.type_k = params.type_v = CACHE_TYPES[cache_type]
-        if exact and cache_type == "f16" and not llama_cpp.llama_supports_gpu_offload():
-            # The CPU's flash attention has three ways to add up, chosen by how many rows a batch
-            # has; values of another type than the keys leave it only the one that goes row by row.
-            params.type_v = GGML_TYPE_BF16
-            params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.type_k, params.type_v = CACHE_TYPES[cache_type_k], CACHE_TYPES[cache_type_v]
+        params.flash_attn_type = FLASH_ATTENTION[flash_attention]
+        if exact and flash_attention != "off" and not llama_cpp.llama_supports_gpu_offload():
+            _make_exact(params)
         pointer = llama_cpp.llama_init_from_model(weights.pointer, params)
         if pointer is None:
-            raise BadModel(f"{weights.path}: no memory for {params.n_ctx} cells; set fewer")
+            stored = f"{cache_type_k} keys and {cache_type_v} values"
+            raise BadModel(
+                f"{weights.path}: llama.cpp cannot have {params.n_ctx} cells with {stored}; set "
+                "fewer or other ones, its own words are in the log"
+            )
         try:
             yield cls(weights, pointer, slots=slots, longest=longest)
         finally:
@@ -181,6 +193,15 @@ class LlamaRunner:
 def usable_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _make_exact(params: Any) -> None:
+    """The CPU's flash attention has three ways to add up, chosen by how many rows a batch has.
+    Only f16 keys with f16 values have them all; any other pair is left the one that goes row by
+    row, and bf16 values take no more room."""
+    params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    if params.type_k == params.type_v == llama_cpp.GGML_TYPE_F16:
+        params.type_v = GGML_TYPE_BF16
 
 
 def _sequence_ids(weights: Weights, slots: int) -> int:
