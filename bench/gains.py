@@ -1,7 +1,8 @@
 """What the engine's own ideas are worth, each against the same engine without it, in one run.
 
 A prompt that users share is computed once; a long prompt leaves running streams their pace; a
-schema costs a mask a token; embeddings of many texts share their decodes.
+prompt that comes back when its cells were needed by others is loaded from host memory; a schema
+costs a mask a token; embeddings of many texts share their decodes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +25,7 @@ from bench import llama_server
 from bench.embeddings import embeddings
 from bench.engine_loop import GREEDY, Silent
 from bench.prompts import prompt
+from bench.returning import returning
 from shared.requests import JsonSchema
 from shared.settings import Settings, read
 from workers import local
@@ -77,6 +80,7 @@ class Bench:
             prefill_budget=settings.prefill_budget,
             prefill_stretch=settings.prefill_stretch,
             prefix_cache=settings.prefix_cache,
+            host_cache_bytes=settings.host_cache_bytes,
         )
         self.times_s: dict[str, list[float]] = defaultdict(list)
         self.ended: set[str] = set()
@@ -120,9 +124,9 @@ class Stand:
         self._settings = settings
 
     @contextmanager
-    def bench(self, *, sharing: bool = True) -> Iterator[Bench]:
-        """An engine as a worker with these settings would open it."""
-        settings = self._settings
+    def bench(self, *, sharing: bool = True, **changed: int) -> Iterator[Bench]:
+        """An engine as a worker with these settings, some of them changed, would open it."""
+        settings = replace(self._settings, **changed)
         with LlamaRunner.share(
             self._weights,
             slots=settings.slots,
@@ -153,6 +157,7 @@ async def run(console: Console) -> None:
         stand = Stand(weights, settings)
         console.print(shared_prefix(stand, path))
         console.print(long_prompt(stand))
+        console.print(returning(stand))
         console.print(constrained(stand))
     console.print(await embeddings())
 

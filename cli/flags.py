@@ -44,6 +44,7 @@ WORKER = (
     "prefill_budget",
     "prefill_stretch",
     "prefix_cache",
+    "host_cache_mib",
     "cache_type_k",
     "cache_type_v",
     "flash_attention",

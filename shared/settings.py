@@ -129,6 +129,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int,
         _about("Cells that idle cached prefixes may keep; -1 = 4096 on a CPU, all on a GPU", ge=-1),
     ] = -1
+    host_cache_mib: Annotated[
+        int,
+        _about("Host memory for prefixes whose cells others need, MiB a model; 0 = off", ge=0),
+    ] = 0
     cache_type_k: Annotated[
         CacheType, _about("How KV cells hold keys: f16, bf16, q8_0 or q4_0")
     ] = "f16"
@@ -208,6 +212,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """(name, path or empty) of each entry of `model`."""
         entries = (entry.strip().partition("=") for entry in self.model.split(","))
         return tuple((name.strip(), path.strip()) for name, _, path in entries if name.strip())
+
+    @property
+    def host_cache_bytes(self) -> int:
+        """`host_cache_mib` in bytes."""
+        return self.host_cache_mib << 20
 
     @property
     def memory_bytes(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from shared.events import ChoiceEnd, Event, Logprob, TextDelta
 from shared.requests import Sampling
-from workers.engine.plan import Chunk, Copy, Cut, EngineError, Logits, Plan
+from workers.engine.plan import Chunk, Copy, Cut, Edit, EngineError, Load, Logits, Plan, Save
 from workers.engine.seeds import sampler_seed
 
 END = 256  # ScriptedRunner's end-of-generation token; every other token is one byte
@@ -51,7 +51,7 @@ class ScriptedRunner:
 
     `answers` are texts for prompts (the longest prompt that fits); other prompts get letters by
     checksum, with no end. An embedding is the byte that its first number says. Counts computed
-    tokens and keeps the plans. `refuse` makes the next
+    tokens and keeps the plans and all edits. `refuse` makes the next
     decodes answer "no cells", `breaks` makes one raise.
     """
 
@@ -78,6 +78,7 @@ class ScriptedRunner:
         self.ends = np.array([END])
         self.computed = 0
         self.plans: list[Plan] = []
+        self.edits: list[Edit] = []
         self.refuse = 0
         self.breaks = False
         self.open_samplers = 0
@@ -131,7 +132,8 @@ class ScriptedRunner:
         """What a slot's memory holds."""
         return _bytes(self._memory[slot]).decode("latin-1")
 
-    def _edit(self, edit: Copy | Cut) -> None:
+    def _edit(self, edit: Edit) -> None:
+        self.edits.append(edit)
         match edit:
             case Copy(source, target, length, lag):
                 positions, end = self._positions[source], length - lag
@@ -145,6 +147,15 @@ class ScriptedRunner:
             case Cut(slot, keep):
                 assert self.can_cut or keep == 0, "a memory that cannot be cut"
                 del self._memory[slot][keep:], self._positions[slot][keep:]
+            case Save(slot, into):
+                state = _bytes(self._memory[slot])
+                if (data := into.allot(len(state))) is not None:
+                    data[:] = list(state)
+            case Load(saved, slot):
+                assert not self._memory[slot], "load into a slot that holds something"
+                assert self.used + len(saved.data) <= self.cells, "load without cells"
+                self._memory[slot] = [(next(self._cell), int(value)) for value in saved.data]
+                self._positions[slot] = list(range(len(saved.data)))
 
     def _compute(self, chunks: Sequence[Chunk]) -> None:
         self._rows, row = {}, 0

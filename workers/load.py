@@ -254,6 +254,7 @@ def _engine(
         prefill_budget=settings.prefill_budget,
         prefill_stretch=settings.prefill_stretch,
         prefix_cache=settings.prefix_cache,
+        host_cache_bytes=settings.host_cache_bytes,
     )
     engine.start()
     return engine

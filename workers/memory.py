@@ -32,7 +32,8 @@ DEVICE_GPU = 1  # ggml_backend_dev_type; 0 is the CPU
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
     """What one model takes, in bytes. `vectors` only once embeddings are asked of a model that
-    generates; one that gives nothing else has it in `cells` and `buffers`."""
+    generates; one that gives nothing else has it in `cells` and `buffers`. The host cache counts to
+    the cells where both are in RAM."""
 
     weights: int
     cells: int
@@ -56,9 +57,10 @@ def need(facts: ModelFacts, settings: Settings, *, size_bytes: int = 0) -> Need:
     flash = settings.flash_attention != "off"
     keys, values = BYTES[settings.cache_type_k], BYTES[settings.cache_type_v]
     ids = min(MOST_SEQUENCE_IDS, settings.slots + IDLE_IDS)
+    host = 0 if uses_gpu(settings) else settings.host_cache_bytes
     return Need(
         weights=weights,
-        cells=_cells_bytes(facts, cells, keys, values) + _state_bytes(facts, settings.slots),
+        cells=_cells_bytes(facts, cells, keys, values) + _state_bytes(facts, settings.slots) + host,
         buffers=_buffers(facts, rows=rows, cells=cells, flash=flash)
         + ids * facts.vocab_size * FLOAT,
         vectors=sum(vectors),

@@ -81,6 +81,10 @@ def test_keys_and_values_are_counted_apart() -> None:
     assert need(wide, Settings(cache_type_v="q8_0")).cells == (360 + 95.625) * MIB
 
 
+def test_the_host_cache_counts_where_the_cells_are_in_ram() -> None:
+    assert need(SMOL, Settings(gpu_layers=0, host_cache_mib=100)).cells == 460 * MIB
+
+
 def test_layers_are_counted_one_by_one_where_they_differ() -> None:
     half = replace(SMOL, kv_heads=(3, 0) * 15, state_floats=1000)
     assert need(half, Settings()).cells == 180 * MIB + 1000 * 15 * 16 * 4

@@ -13,6 +13,7 @@ from shared.requests import Sampling
 from workers.engine.media import Rows
 
 Logits = NDArray[np.float32]  # one row, as wide as the vocabulary; -inf forbids a token
+Bytes = NDArray[np.uint8]
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -32,7 +33,31 @@ class Cut(msgspec.Struct, frozen=True):
     keep: int
 
 
-Edit = Copy | Cut
+class Saved(Protocol):
+    """What a slot's memory held, in host memory."""
+
+    tokens: tuple[int, ...]
+    data: Bytes  # as the runner wrote it
+
+    def allot(self, size: int) -> Bytes | None:
+        """Memory for so many bytes, which are to be `data`; None: do not save it."""
+
+
+class Save(msgspec.Struct, frozen=True):
+    """Copy all of a slot's memory to the host, if there is room for it."""
+
+    slot: int
+    into: Saved
+
+
+class Load(msgspec.Struct, frozen=True):
+    """Fill `slot`, which is empty, with all that was saved; there are cells for it."""
+
+    saved: Saved
+    slot: int
+
+
+Edit = Copy | Cut | Save | Load
 
 
 class Chunk(msgspec.Struct, frozen=True):

@@ -1,5 +1,5 @@
-"""One llama.cpp context that many sequences share. The only file that calls llama_decode and
-llama_memory_*.
+"""One llama.cpp context that many sequences share. The only file that calls llama_decode,
+llama_memory_* and llama_state_*.
 
 The KV cache is unified: all sequences live in one buffer of cells, and one cell may belong to many.
 A decode that finds no cells is answered False, which asks the scheduler to make room.
@@ -21,7 +21,19 @@ from shared import cache_types
 from shared.cache_types import CacheType, FlashAttention
 from shared.requests import Sampling
 from workers.engine.batch import Batch, EmbeddedBatch
-from workers.engine.plan import Chunk, Copy, Cut, Edit, EngineError, Logits, Plan
+from workers.engine.plan import (
+    Bytes,
+    Chunk,
+    Copy,
+    Cut,
+    Edit,
+    EngineError,
+    Load,
+    Logits,
+    Plan,
+    Save,
+    Saved,
+)
 from workers.engine.sampling import LlamaSampler
 from workers.engine.weights import BadModel, Weights, open_weights
 
@@ -186,8 +198,30 @@ class LlamaRunner:
                 llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, last)
             case Cut(slot, keep):
                 llama_cpp.llama_memory_seq_rm(self._memory, slot, keep, -1)
+            case Save(slot, into):
+                self._save(slot, into)
+            case Load(saved, slot):
+                self._load(saved, slot)
             case _:
                 assert_never(edit)
+
+    def _save(self, slot: int, into: Saved) -> None:
+        size = llama_cpp.llama_state_seq_get_size(self._context, slot)
+        if (data := into.allot(size)) is None:
+            return
+        done = llama_cpp.llama_state_seq_get_data(self._context, _address(data), size, slot)
+        if done != size:
+            raise EngineError(f"of slot {slot} {done} bytes were saved, not {size}")
+
+    def _load(self, saved: Saved, slot: int) -> None:
+        size = len(saved.data)
+        done = llama_cpp.llama_state_seq_set_data(self._context, _address(saved.data), size, slot)
+        if done != size:
+            raise EngineError(f"into slot {slot} {done} bytes were loaded, not {size}")
+
+
+def _address(data: Bytes) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def usable_cores() -> int:

@@ -3,6 +3,7 @@
 A slot is free (no cells), live (a sequence computes in it) or idle (a cached prefix, until its id
 or its cells are needed; least recently used first). What has to happen to the memory is kept as
 edits for the next plan. Where memory cannot be cut, an idle slot is reused whole or not at all.
+A prefix that goes may be saved in host memory and come back from there (host_cache.py).
 """
 
 from __future__ import annotations
@@ -13,32 +14,57 @@ from collections.abc import Sequence
 import msgspec
 
 from workers.engine.cells import Cells
-from workers.engine.plan import Copy, Cut, Edit
+from workers.engine.host_cache import Entry, HostCache
+from workers.engine.plan import Copy, Cut, Edit, Load, Runner, Save
 from workers.engine.prefixes import Prefixes
+
+WORTH_LOADING = 64  # tokens more than the cells hold
+MOST_LOADED = 8  # a state is loaded whole, be it so many times what is of use
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The longest shared prefix: `length` computed tokens in slot `source` (-1: none), and
-    `coming`, what slot `holder` will have computed when its prefill is done."""
+    """The longest shared prefix: `length` computed tokens in slot `source` (-1: none) or `saved`,
+    and `coming`, what slot `holder` will have computed when its prefill is done."""
 
     source: int = -1
     length: int = 0
     holder: int = -1
     coming: int = 0
+    saved: Entry | None = None
 
 
 class Slots:
     """Who owns which sequence id and which cells."""
 
-    def __init__(self, *, sequence_ids: int, cells: int, idle_cells: int, can_cut: bool) -> None:
+    def __init__(
+        self,
+        *,
+        sequence_ids: int,
+        cells: int,
+        idle_cells: int,
+        can_cut: bool,
+        host_bytes: int = 0,
+    ) -> None:
         self._cells = Cells(cells=cells, slots=sequence_ids)
         self._prefixes = Prefixes()
+        self._host = HostCache(most_bytes=host_bytes, can_cut=can_cut)
         self._free = list(range(sequence_ids - 1, -1, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()
         self._live: set[int] = set()
         self._most_idle_cells = idle_cells
         self._can_cut = can_cut
         self._edits: list[Edit] = []
+
+    @classmethod
+    def of(cls, runner: Runner, *, idle_cells: int, host_bytes: int) -> Slots:
+        """Those of a runner; `idle_cells` -1: as many as it says."""
+        return cls(
+            sequence_ids=runner.sequence_ids,
+            cells=runner.cells,
+            idle_cells=idle_cells if idle_cells >= 0 else runner.idle_cells,
+            can_cut=runner.can_cut,
+            host_bytes=host_bytes,
+        )
 
     @property
     def used(self) -> int:
@@ -51,12 +77,28 @@ class Slots:
         return len(self._live)
 
     def find(self, tokens: Sequence[int], *, limit: int) -> Found:
-        """The best prefix of `tokens` that other slots have or will have, at most `limit` long."""
+        """The best prefix of `tokens` that other slots have or will have, or that is saved, at most
+        `limit` long."""
+        wanted = tokens[:limit]
+        best = self._in_cells(wanted)
+        return best if self._host.off else self._or_saved(best, wanted)
+
+    def _in_cells(self, tokens: Sequence[int]) -> Found:
         best = Found()
-        for depth, slots in self._prefixes.path(tokens[:limit]):
+        for depth, slots in self._prefixes.path(tokens):
             for slot in slots:
                 best = self._better(best, slot, depth)
         return best
+
+    def _or_saved(self, best: Found, tokens: Sequence[int]) -> Found:
+        """What was saved, if that is worth loading and there are cells for all of it."""
+        entry, length = self._host.find(tokens)
+        more = length - best.length
+        if entry is None or more < WORTH_LOADING or MOST_LOADED * more < len(entry.tokens):
+            return best
+        if self._cells.live + len(entry.tokens) > self._cells.total:
+            return best
+        return Found(-1, length, best.holder, best.coming, entry)
 
     def _better(self, best: Found, slot: int, depth: int) -> Found:
         has = self._cells.length(slot)
@@ -77,14 +119,14 @@ class Slots:
         """No more than `length` of it; nothing where memory cannot be cut."""
         if length == found.length:
             return found
-        source = found.source if length and self._can_cut else -1
-        return Found(source, length if source >= 0 else 0, found.holder, found.coming)
+        if not length or not self._can_cut:
+            return Found(holder=found.holder, coming=found.coming)
+        return Found(found.source, length, found.holder, found.coming, found.saved)
 
     def claim(self, tokens: Sequence[int], found: Found, *, spare: int, lag: int = 0) -> int | None:
         """A live slot that shares `found` and has cells to come for all `tokens`, leaving `spare`
         cells to other live slots. None: not now. `lag`: see plan.Copy."""
-        shared_live = self._cells.live_part(found.source, found.length) if found.length else 0
-        if self._cells.live + len(tokens) - shared_live + spare > self._cells.total:
+        if not self._fits(len(tokens), found, spare):
             return None
         if self._whole(found.source, found.length):
             slot = found.source
@@ -94,11 +136,19 @@ class Slots:
         elif (fresh := self._fresh_id(keep=found.source)) is not None:
             slot = fresh
             self._wake(slot)
-            self._share(found.source, slot, found.length, lag)
+            if found.saved is not None:
+                self._load(found.saved, slot, found.length)
+            else:
+                self._share(found.source, slot, found.length, lag)
         else:
             return None
         self._prefixes.insert(slot, tokens)
         return slot
+
+    def _fits(self, count: int, found: Found, spare: int) -> bool:
+        shared = found.source >= 0
+        shared_live = self._cells.live_part(found.source, found.length) if shared else 0
+        return self._cells.live + count - shared_live + spare <= self._cells.total
 
     def fork(self, source: int, *, lag: int = 0) -> int | None:
         """A live slot that shares all of a live slot; None: no id is free."""
@@ -145,6 +195,16 @@ class Slots:
         self._edits.clear()
         return edits
 
+    @property
+    def saved_bytes(self) -> int:
+        """Host memory in use."""
+        return self._host.used_bytes
+
+    @property
+    def saves(self) -> bool:
+        """Whether there is something to save, which cannot be found before."""
+        return any(isinstance(edit, Save) for edit in self._edits)
+
     def check(self) -> None:
         """Every id is free, live or idle, and all counts are right. Raises AssertionError."""
         ids = [*self._free, *self._idle, *self._live]
@@ -154,6 +214,7 @@ class Slots:
         assert self._cells.idle <= self._most_idle_cells, "too many cells are kept"
         self._cells.check()
         self._prefixes.check()
+        self._host.check()
 
     def _wake(self, slot: int) -> None:
         self._live.add(slot)
@@ -167,6 +228,15 @@ class Slots:
         self._cells.share(source, target, length)
         self._edits.append(Copy(source, target, length, lag))
 
+    def _load(self, saved: Entry, slot: int, length: int) -> None:
+        """Fill a fresh slot from the host and keep `length`; all of it needs cells for a moment."""
+        self.make_room(len(saved.tokens))
+        self._cells.grow(slot, length)
+        self._host.touch(saved)
+        self._edits.append(Load(saved, slot))
+        if length < len(saved.tokens):
+            self._edits.append(Cut(slot, length))
+
     def _fresh_id(self, *, keep: int) -> int | None:
         """A free id; the oldest cached prefix but `keep` makes way if it must."""
         if not self._free:
@@ -177,8 +247,16 @@ class Slots:
         return self._free.pop()
 
     def _evict(self, slot: int) -> None:
+        tokens = self._prefixes.tokens(slot)
         del self._idle[slot]
         self._prefixes.remove(slot)
+        if not self._host.off:
+            self._save(slot, tokens)
         self._cells.clear(slot)
         self._free.append(slot)
         self._edits.append(Cut(slot, 0))
+
+    def _save(self, slot: int, tokens: tuple[int, ...]) -> None:
+        held = self._in_cells(tokens).length
+        if (place := self._host.place(tokens, held=held)) is not None:
+            self._edits.append(Save(slot, place))

@@ -32,12 +32,14 @@ ACTIONS = st.lists(
     ),
     max_size=30,
 )
+CONFIG = ("prefix_cache", "host_cache_bytes", "prefill_budget")
 ENGINES = st.fixed_dictionaries(
     {
         "slots": st.integers(1, 5),
         "cells": st.sampled_from([128, 256, 2048]),
         "can_cut": st.booleans(),
         "prefix_cache": st.sampled_from([-1, 0, 50]),
+        "host_cache_bytes": st.sampled_from([0, 150, 10_000]),
         "prefill_budget": st.sampled_from([5, 30, 200]),
     }
 )
@@ -82,7 +84,7 @@ def play(desk: Desk, actions: list) -> dict[str, dict]:
 @settings(max_examples=100, deadline=None)
 @given(ENGINES, ACTIONS)
 def test_every_job_has_one_end_and_nothing_is_left(engine: dict, actions: list) -> None:
-    config = {name: engine.pop(name) for name in ("prefix_cache", "prefill_budget")}
+    config = {name: engine.pop(name) for name in CONFIG}
     desk = Desk(ScriptedRunner(context_length=128, batch_rows=256, **engine), **config)
     jobs = play(desk, actions)
     assert desk.ends.keys() == jobs.keys()
@@ -100,7 +102,7 @@ def test_every_job_has_one_end_and_nothing_is_left(engine: dict, actions: list) 
     ENGINES, st.lists(st.one_of(JOBS, st.tuples(st.just("step"), st.integers(1, 9))), max_size=12)
 )
 def test_company_changes_nobodys_text(engine: dict, actions: list) -> None:
-    config = {name: engine.pop(name) for name in ("prefix_cache", "prefill_budget")}
+    config = {name: engine.pop(name) for name in CONFIG}
     desk = Desk(ScriptedRunner(context_length=128, batch_rows=256, **engine), **config)
     for key, job in play(desk, actions).items():
         skipped = min(job["resumed"], job["max_tokens"])
