@@ -27,6 +27,7 @@ from workers.engine.doors import SequenceRequest, StepReport
 from workers.engine.engine import Engine
 from workers.engine.plan import Plan
 from workers.engine.runner import LlamaRunner
+from workers.engine.speculation import Speculation
 from workers.models import gguf
 from workers.prompt.model_text import ModelText
 from workers.prompt.plan import prepare
@@ -91,6 +92,7 @@ class Loop:
             deliver=self._take,
             prefill_budget=settings.prefill_budget,
             prefill_stretch=settings.prefill_stretch,
+            speculation=Speculation(most=settings.draft_max),
             prefix_cache=settings.prefix_cache,
         )
         self._streams = 0

@@ -2,7 +2,8 @@
 
 A prompt that users share is computed once; a long prompt leaves running streams their pace; a
 prompt that comes back when its cells were needed by others is loaded from host memory; a schema
-costs a mask a token; embeddings of many texts share their decodes.
+costs a mask a token; guesses spare steps where a text repeats itself; embeddings of many texts
+share their decodes.
 """
 
 from __future__ import annotations
@@ -10,32 +11,23 @@ from __future__ import annotations
 import shutil
 import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
 from bench import llama_server
 from bench.embeddings import embeddings
-from bench.engine_loop import GREEDY, Silent
-from bench.prompts import prompt
+from bench.guesses import guesses
 from bench.returning import returning
+from bench.stand import Stand, Tokens
 from shared.requests import JsonSchema
-from shared.settings import Settings, read
+from shared.settings import read
 from workers import local
 from workers.engine.constraints import Compiler, MaskFactory
-from workers.engine.doors import SequenceRequest, StepReport
-from workers.engine.engine import Engine
-from workers.engine.runner import LlamaRunner
-from workers.engine.weights import Weights, open_weights
-
-Tokens = tuple[int, ...]
+from workers.engine.weights import open_weights
 
 ROUNDS = 3
 USERS, COMMON_TOKENS, OWN_TOKENS, ANSWER_TOKENS = 16, 900, 20, 32
@@ -58,97 +50,6 @@ PEOPLE = {
 }
 
 
-class NoSharing:
-    """A runner whose engine believes that no memory can be shared: the cache is off."""
-
-    can_cut = False
-
-    def __init__(self, runner: LlamaRunner) -> None:
-        self._runner = runner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._runner, name)
-
-
-class Bench:
-    """An engine stepped by hand, and when each of its tokens came (seconds)."""
-
-    def __init__(self, runner: Any, settings: Settings) -> None:
-        self.engine = Engine(
-            runner,
-            deliver=self._take,
-            prefill_budget=settings.prefill_budget,
-            prefill_stretch=settings.prefill_stretch,
-            prefix_cache=settings.prefix_cache,
-            host_cache_bytes=settings.host_cache_bytes,
-        )
-        self.times_s: dict[str, list[float]] = defaultdict(list)
-        self.ended: set[str] = set()
-
-    def submit(
-        self, key: str, tokens: Tokens, *, most: int, mask: MaskFactory | None = None
-    ) -> None:
-        """A greedy answer of `most` tokens that cannot end before, but by its mask."""
-        request = SequenceRequest(
-            key=key,
-            prompt=tokens,
-            max_tokens=most,
-            pipeline=lambda _: Silent(),
-            sampling=GREEDY,
-            ignore_eos=mask is None,
-            mask=mask,
-        )
-        self.engine.submit(request)
-
-    def run(self, until: Callable[[], bool]) -> float:
-        """Step until then; seconds."""
-        began_s = time.perf_counter()
-        while not until():
-            self.engine.step()
-        return time.perf_counter() - began_s
-
-    def _take(self, report: StepReport) -> None:
-        now_s = time.perf_counter()
-        for output in report.outputs:
-            self.times_s[output.key] += [now_s for _, ids in output.tokens for _ in ids]
-            if output.end is not None:
-                self.ended.add(output.key)
-
-
-class Stand:
-    """The default model, and a fresh engine on it for each measurement."""
-
-    def __init__(self, weights: Weights, settings: Settings) -> None:
-        self.vocab = weights.vocab
-        self._weights = weights
-        self._settings = settings
-
-    @contextmanager
-    def bench(self, *, sharing: bool = True, **changed: int) -> Iterator[Bench]:
-        """An engine as a worker with these settings, some of them changed, would open it."""
-        settings = replace(self._settings, **changed)
-        with LlamaRunner.share(
-            self._weights,
-            slots=settings.slots,
-            cells=settings.cells,
-            context=settings.context,
-            threads=settings.threads,
-            exact=settings.exact,
-            cache_type_k=settings.cache_type_k,
-            cache_type_v=settings.cache_type_v,
-            flash_attention=settings.flash_attention,
-            batch_rows=max(512, settings.prefill_budget + settings.slots),
-        ) as runner:
-            opened = Bench(runner if sharing else NoSharing(runner), settings)
-            opened.submit("warm", self.tokens(7, 40), most=4)
-            opened.run(lambda: "warm" in opened.ended)
-            yield opened
-
-    def tokens(self, seed: int, count: int) -> Tokens:
-        """Exactly `count` tokens of a text that differs by seed from the first word on."""
-        return self.vocab.tokenize(prompt(seed, words=count))[:count]
-
-
 async def run(console: Console) -> None:
     """Print a table for each."""
     settings = read()
@@ -159,6 +60,7 @@ async def run(console: Console) -> None:
         console.print(long_prompt(stand))
         console.print(returning(stand))
         console.print(constrained(stand))
+        console.print(guesses(stand))
     console.print(await embeddings())
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from bench.gains import Bench, Stand, Tokens
+from bench.stand import Bench, Stand, Tokens
 
 ROUNDS = {900: 3, 2000: 1}  # of so many tokens
 OWN_TOKENS = 20
@@ -45,7 +43,7 @@ def _loaded(stand: Stand, first: Tokens, back: Tokens) -> tuple[float, float, in
     with stand.bench(prefix_cache=0, host_cache_mib=MIB) as bench:
         _first_token_ms(bench, "first", first)
         saving_ms = 1000 * (time.perf_counter() - bench.times_s["first"][-1])
-        kept = bench.engine.slots.saved_bytes
+        kept = bench.engine.slots.host.used_bytes
         return _first_token_ms(bench, "back", back), saving_ms, kept
 
 

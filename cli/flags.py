@@ -35,6 +35,7 @@ API = (
 )
 WORKER = (
     "model",
+    "adapters",
     "pool",
     "memory",
     "keep_alive_s",
@@ -43,6 +44,7 @@ WORKER = (
     "cells",
     "prefill_budget",
     "prefill_stretch",
+    "draft_max",
     "prefix_cache",
     "host_cache_mib",
     "cache_type_k",

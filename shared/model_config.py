@@ -25,7 +25,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One model's configuration; only what is honoured has a place here.
 
     `context_size` in tokens (0 = what the model was trained for), `keep_alive_s` negative = for
-    ever (then it is not evicted either), 0 = unload when idle; the next ten are a worker's
+    ever (then it is not evicted either), 0 = unload when idle; the next eleven are a worker's
     settings of the same name, for this model; `reasoning_budget` in tokens (-1 = no limit) is the
     api's to apply.
     """
@@ -36,6 +36,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     cells: Annotated[int, Meta(ge=0)] | None = None
     prefill_budget: Annotated[int, Meta(ge=1)] | None = None
     prefix_cache: Annotated[int, Meta(ge=-1)] | None = None
+    draft_max: Annotated[int, Meta(ge=0, le=64)] | None = None
     exact: bool | None = None
     threads: Annotated[int, Meta(ge=0)] | None = None
     gpu_layers: Annotated[int, Meta(ge=-1)] | None = None
@@ -49,7 +50,7 @@ MEMBERS = tuple(field.name for field in msgspec.structs.fields(ModelConfig))
 APPLIED_LIVE = frozenset({"keep_alive_s", "reasoning_budget"})  # the others need a new load
 AS_SETTINGS = {
     "context_size": "context",
-    **{name: name for name in ("slots", "cells", "prefill_budget", "prefix_cache")},
+    **{name: name for name in ("slots", "cells", "prefill_budget", "prefix_cache", "draft_max")},
     **{name: name for name in ("exact", "threads", "gpu_layers")},
     **{name: name for name in ("cache_type_k", "cache_type_v", "flash_attention")},
 }

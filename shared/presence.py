@@ -14,7 +14,8 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model in one worker. `slots_busy` counts sequences that prefill or decode.
 
     `percent` is how far it is loaded, `load_s` how long that took; `bytes` all the memory it takes;
-    `pinned` ones are never unloaded to make room; `last_used_ms` is 0 until it is used.
+    `pinned` ones are never unloaded to make room; `last_used_ms` is 0 until it is used. `adapters`
+    are the LoRA adapters that requests may name.
     """
 
     model: str
@@ -33,6 +34,7 @@ class LoadedModel(msgspec.Struct, frozen=True, kw_only=True):
     percent: int = 100
     load_s: float = 0.0
     pinned: bool = False
+    adapters: tuple[str, ...] = ()
 
 
 class WorkerCard(msgspec.Struct, frozen=True, kw_only=True):

@@ -47,6 +47,14 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
 
 
+class Adapter(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA adapter of the model, by its name or its place in the model's list, and how strongly
+    it is applied: 0 = not at all."""
+
+    name: str | int
+    scale: float = 1.0
+
+
 class JsonObject(msgspec.Struct, frozen=True, kw_only=True, tag="json_object"):
     """Any JSON object."""
 
@@ -126,7 +134,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, tag="generate"):
     choices: int = 1
     logprobs: int | None = None
     constraint: Constraint | None = None
-    lora: tuple[tuple[str, float], ...] = ()
+    adapters: tuple[Adapter, ...] = ()
     keep_alive_s: float | None = None
     lane: Lane = "interactive"
     tenant: str = "open"

@@ -84,6 +84,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "with the pool: what is offered beside the catalog"
         ),
     ] = "ai/smollm2"
+    adapters: Annotated[
+        str,
+        _about(
+            "LoRA adapters that requests may name: NAME=PATH of a GGUF, comma-separated; "
+            "MODELREF:NAME=PATH where CARAVAN_MODEL is not one model",
+            pattern=r"^(\s*([^\s,=]+:)?[A-Za-z0-9._-]+=[^,]*[^,\s]\s*(,|$))*$",
+        ),
+    ] = ""
     pool: Annotated[
         bool,
         _about(
@@ -125,6 +133,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             "How much longer a step may take for others' prompts; 0 = as long as it takes", ge=0
         ),
     ] = 2.0
+    draft_max: Annotated[
+        int,
+        _about(
+            "Tokens guessed ahead for a sequence where that pays (speculative decoding); 0 = none",
+            ge=0,
+            le=64,
+        ),
+    ] = 16
     prefix_cache: Annotated[
         int,
         _about("Cells that idle cached prefixes may keep; -1 = 4096 on a CPU, all on a GPU", ge=-1),
@@ -212,11 +228,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """(name, path or empty) of each entry of `model`."""
         entries = (entry.strip().partition("=") for entry in self.model.split(","))
         return tuple((name.strip(), path.strip()) for name, _, path in entries if name.strip())
-
-    @property
-    def host_cache_bytes(self) -> int:
-        """`host_cache_mib` in bytes."""
-        return self.host_cache_mib << 20
 
     @property
     def memory_bytes(self) -> int:

@@ -10,7 +10,19 @@ import numpy as np
 
 from shared.events import ChoiceEnd, Event, Logprob, TextDelta
 from shared.requests import Sampling
-from workers.engine.plan import Chunk, Copy, Cut, Edit, EngineError, Load, Logits, Plan, Save
+from workers.engine.adapters import AdapterSet
+from workers.engine.plan import (
+    Bury,
+    Chunk,
+    Copy,
+    Cut,
+    Edit,
+    EngineError,
+    Load,
+    Logits,
+    Plan,
+    Save,
+)
 from workers.engine.seeds import sampler_seed
 
 END = 256  # ScriptedRunner's end-of-generation token; every other token is one byte
@@ -50,7 +62,8 @@ class ScriptedRunner:
     wrong copy, cut or position shows in the text. Tokens are bytes; 256 ends.
 
     `answers` are texts for prompts (the longest prompt that fits); other prompts get letters by
-    checksum, with no end. An embedding is the byte that its first number says. Counts computed
+    checksum, with no end. An embedding is the byte that its first number says. Adapters change the
+    checksum, and a memory holds what one set of them computed. Counts computed
     tokens and keeps the plans and all edits. `refuse` makes the next
     decodes answer "no cells", `breaks` makes one raise.
     """
@@ -66,6 +79,7 @@ class ScriptedRunner:
         batch_rows: int = 64,
         width: int = 2,
         can_cut: bool = True,
+        exact: bool = False,
     ) -> None:
         self.slots = slots
         self.sequence_ids = sequence_ids or slots + 8
@@ -73,6 +87,7 @@ class ScriptedRunner:
         self.context_length = context_length
         self.batch_rows = batch_rows
         self.can_cut = can_cut
+        self.exact = exact
         self.n_vocab = 257
         self.width = width
         self.ends = np.array([END])
@@ -86,6 +101,7 @@ class ScriptedRunner:
         self._answers = {prompt.encode(): text.encode() for prompt, text in (answers or {}).items()}
         self._memory: list[list[tuple[int, int]]] = [[] for _ in range(self.sequence_ids)]
         self._positions: list[list[int]] = [[] for _ in range(self.sequence_ids)]
+        self._adapters: list[AdapterSet] = [()] * self.sequence_ids
         self._cell = itertools.count()
         self._rows: dict[int, Logits] = {}
 
@@ -107,7 +123,7 @@ class ScriptedRunner:
             return False
         self.plans.append(plan)
         self.computed += rows
-        self._compute(plan.chunks)
+        self._compute(plan.chunks, plan.adapters)
         return True
 
     @property
@@ -144,8 +160,13 @@ class ScriptedRunner:
                 assert 0 < length <= len(self._memory[source]), "copy of what is not there"
                 assert self.can_cut or length == len(self._memory[source]), "part of a whole"
                 self._memory[target] = self._memory[source][:length]
+                self._adapters[target] = self._adapters[source]
             case Cut(slot, keep):
                 assert self.can_cut or keep == 0, "a memory that cannot be cut"
+                del self._memory[slot][keep:], self._positions[slot][keep:]
+            case Bury(slot, keep, grave):
+                assert self.can_cut, "a memory that cannot be cut"
+                self._memory[grave] += self._memory[slot][keep:]
                 del self._memory[slot][keep:], self._positions[slot][keep:]
             case Save(slot, into):
                 state = _bytes(self._memory[slot])
@@ -157,23 +178,26 @@ class ScriptedRunner:
                 self._memory[slot] = [(next(self._cell), int(value)) for value in saved.data]
                 self._positions[slot] = list(range(len(saved.data)))
 
-    def _compute(self, chunks: Sequence[Chunk]) -> None:
+    def _compute(self, chunks: Sequence[Chunk], adapters: AdapterSet) -> None:
         self._rows, row = {}, 0
         for chunk in chunks:
             memory = self._memory[chunk.slot]
+            assert not memory or self._adapters[chunk.slot] == adapters, "computed with others"
+            self._adapters[chunk.slot] = adapters
             assert chunk.start == len(memory), "a position is missing or doubled"
             first_output = len(chunk.tokens) - chunk.outputs
             self._positions[chunk.slot] += _positions(chunk)
             for n, token in enumerate(_values(chunk)):
                 memory.append((next(self._cell), token))
                 if n >= first_output:
-                    self._rows[row] = self._logits_after(_bytes(memory))
+                    self._rows[row] = self._logits_after(_bytes(memory), adapters)
                 row += 1
 
-    def _logits_after(self, held: bytes) -> Logits:
+    def _logits_after(self, held: bytes, adapters: AdapterSet) -> Logits:
         logits = np.full(self.n_vocab, -20.0, np.float32)
+        signed = held + repr(adapters).encode() if adapters else held
         logits[LETTERS.start : LETTERS.stop] = [
-            zlib.crc32(held + bytes([letter])) % 997 / 100 for letter in LETTERS
+            zlib.crc32(signed + bytes([letter])) % 997 / 100 for letter in LETTERS
         ]
         prompts = [prompt for prompt in self._answers if held.startswith(prompt)]
         if prompts:

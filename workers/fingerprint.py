@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib import metadata
 
 import msgspec
 
 from shared.settings import Settings
+from workers.models.adapters import AdapterFile
 from workers.models.gguf import ModelFacts
 
 
-def of(facts: ModelFacts, settings: Settings) -> str:
-    """`fp_` and ten hex digits of the engine, the model's file and what changes its numbers;
+def of(facts: ModelFacts, settings: Settings, adapters: Sequence[AdapterFile] = ()) -> str:
+    """`fp_` and ten hex digits of the engine, the model's files and what changes its numbers;
     `settings` have the model's configuration laid over them."""
     told = {
         "engine": metadata.version("llama-cpp-python"),
@@ -22,5 +24,6 @@ def of(facts: ModelFacts, settings: Settings) -> str:
         "exact": settings.exact,
         "flash_attention": settings.flash_attention,
         "gpu_layers": settings.gpu_layers,
+        "adapters": [(one.name, one.digest) for one in adapters],
     }
     return f"fp_{hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:10]}"

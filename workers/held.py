@@ -61,4 +61,5 @@ def line(
         keep_alive_s=None if kept_s == DEFAULT_KEEP_S else kept_s,
         load_s=round(served.tenure.load_s, 3),
         pinned=served.tenure.pinned,
+        adapters=served.adapters,
     )

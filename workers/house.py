@@ -15,8 +15,9 @@ from workers.claim import LeasedWorker
 from workers.engine.weights import OnProgress
 from workers.heartbeat import Heartbeat
 from workers.library import Budget, Library
-from workers.load import InThread, NoEngine, Order, load, machine
+from workers.load import InThread, Order, load, machine
 from workers.metrics import WorkerMetrics
+from workers.no_engine import NoEngine
 from workers.placing import Placer
 from workers.residents import Open, Residents
 from workers.served import Served, Tenure

@@ -22,6 +22,7 @@ from shared.errors import (
 from shared.events import Finished, Frame, Scores, Started, Tokens, Usage, Vectors
 from shared.queue import Verdict
 from shared.requests import Detokenize, Embed, Generate, Request, Rerank, Tokenize
+from workers.engine.adapters import chosen
 from workers.engine.doors import SequenceRequest
 from workers.runs import Run, journaled_tokens
 from workers.served import Served
@@ -148,8 +149,10 @@ async def _tokenize(served: Served, run: Run, request: Tokenize) -> None:
 
 
 async def _generate(served: Served, run: Run, request: Generate, frames: list[Frame]) -> None:
+    adapters = chosen(request.adapters, served.adapters)
     prepared = await asyncio.to_thread(served.text.prepare, request, enqueued_s=run.enqueued_s)
     wanted = sequence_request(run, request, prepared, frames, context=served.context)
+    wanted = replace(wanted, adapters=adapters)
     if prepared.parts:
         media = await served.text.media(prepared, stopped=lambda: run.stopped)
         wanted = replace(wanted, media=media)

@@ -18,7 +18,7 @@ from shared.model_errors import ModelNotFound
 from shared.settings import Settings
 from workers import load, local, memory
 from workers.load import Order
-from workers.models import gguf, projectors
+from workers.models import adapters, gguf, projectors
 from workers.models.depot import Depot
 from workers.models.ensure import ensure
 from workers.models.gguf import BadModelFile, ModelFacts
@@ -38,6 +38,7 @@ class Library:
     def __init__(self, settings: Settings, redis: Redis, depot: Depot | None) -> None:
         self.files = local.files(settings)
         self.projectors = local.projectors(settings)
+        self.adapters = local.adapters(settings)
         self._settings = settings
         self._redis = redis
         self._depot = depot
@@ -45,6 +46,10 @@ class Library:
 
     async def need_bytes(self, ref: str) -> int:
         """What the model would take, as far as is known without pulling it."""
+        beside = sum(path.stat().st_size for path in self.adapters.get(ref, {}).values())
+        return beside + await self._model_bytes(ref)
+
+    async def _model_bytes(self, ref: str) -> int:
         if ref in self.files:
             return (await self._order_of_file(ref, await self._config(ref))).need.total
         card = await presence.model(self._redis, ref)
@@ -58,6 +63,10 @@ class Library:
     async def order(self, ref: str, *, heard: Heard, plain: bool = False) -> Order:
         """How to load it, with its files here; `heard` follows a pull, 0 to 1. `plain`: without
         what was configured for it, which did not work."""
+        order = await self._order_of_model(ref, heard=heard, plain=plain)
+        return await asyncio.to_thread(self._adapted, order)
+
+    async def _order_of_model(self, ref: str, *, heard: Heard, plain: bool) -> Order:
         config = ModelConfig() if plain else await self._config(ref)
         if ref in self.files:
             return await self._order_of_file(ref, config)
@@ -116,6 +125,13 @@ class Library:
             size_bytes=size_bytes,
             projector=await asyncio.to_thread(_projector, bundle),
         )
+
+    def _adapted(self, order: Order) -> Order:
+        """With the adapters that the settings name for it."""
+        files = self.adapters.get(order.ref, {})
+        found = tuple(adapters.read(name, path, order.facts) for name, path in files.items())
+        need = memory.with_adapters(order.need, sum(one.size_bytes for one in found))
+        return replace(order, adapters=found, need=need)
 
     def _read(self, path: Path) -> tuple[ModelFacts, int]:
         """The header, read again only when the file is another; the bytes of all its shards."""

@@ -28,21 +28,17 @@ from shared.queue import Queue
 from shared.settings import Settings
 from workers import fingerprint, local, memory
 from workers.embedding import Embeddings
-from workers.engine.doors import (
-    End,
-    EngineDoor,
-    Output,
-    SequenceRequest,
-    StepReport,
-    StepStats,
-)
+from workers.engine.doors import EngineDoor, StepReport
 from workers.engine.engine import Engine
 from workers.engine.runner import LlamaRunner, usable_cores
+from workers.engine.speculation import Speculation
 from workers.engine.weights import OnProgress, Weights, open_weights
 from workers.media.encoder import Encoder
 from workers.metrics import WorkerMetrics
+from workers.models.adapters import AdapterFile
 from workers.models.gguf import ModelFacts
 from workers.models.projectors import ProjectorFacts
+from workers.no_engine import NoEngine
 from workers.prompt.model_text import ModelText
 from workers.served import Served, Tenure
 from workers.text_side import Text
@@ -60,7 +56,8 @@ class InThread(Protocol):
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What to load and how: `facts` of the file at `path`, `settings` with the model's
-    configuration laid over them, the memory it should take, its `projector` if it has one.
+    configuration laid over them, the memory it should take, its `projector` if it has one, the
+    `adapters` that requests may name.
     `announce`: the catalog learns of it from here, not from a store."""
 
     ref: str
@@ -70,6 +67,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     need: memory.Need
     projector: ProjectorFacts | None = None
+    adapters: tuple[AdapterFile, ...] = ()
     announce: bool = False
 
 
@@ -125,7 +123,7 @@ async def load(
             opened.callback(_close, served.embeddings)
             if order.announce:
                 await announce(queue.redis, order, context=served.context)
-            served.fingerprint = fingerprint.of(order.facts, order.settings)
+            served.fingerprint = fingerprint.of(order.facts, order.settings, order.adapters)
             tenure.ready_s = tenure.used_s = time.monotonic()
             _report(order, served, grown_bytes=memory.resident_bytes() - before_bytes)
             yield served
@@ -146,6 +144,8 @@ def _open(order: Order, opened: ExitStack, on_progress: OnProgress) -> Model:
     weights = opened.enter_context(
         open_weights(order.path, gpu_layers=settings.gpu_layers, on_progress=on_progress)
     )
+    for adapter in order.adapters:
+        weights.add_lora(adapter.name, adapter.path)
     if not weights.generates:
         return Model(weights)
     runner = opened.enter_context(_runner(order, weights))
@@ -185,7 +185,8 @@ def _serve(
     model: Model,
 ) -> Served:
     weights, runner, encoder = model.weights, model.runner, model.encoder
-    context, slots, open_engine = weights.trained_context, order.settings.slots, _no_engine
+    context, slots = weights.trained_context, order.settings.slots
+    open_engine: Callable[[Put], EngineDoor] = NoEngine
     if runner is not None:
         context, slots = runner.context_length, runner.slots
         open_engine = partial(_engine, order.settings, runner, asyncio.get_running_loop())
@@ -203,6 +204,7 @@ def _serve(
         metrics=metrics.of(order.ref),
         embeddings=Embeddings(weights, weights.vocab, threads=order.settings.threads),
         generates=weights.generates,
+        adapters=tuple(weights.lora),
         tenure=tenure,
         open_engine=open_engine,
     )
@@ -254,34 +256,11 @@ def _engine(
         prefill_budget=settings.prefill_budget,
         prefill_stretch=settings.prefill_stretch,
         prefix_cache=settings.prefix_cache,
-        host_cache_bytes=settings.host_cache_bytes,
+        host_cache_bytes=settings.host_cache_mib << 20,
+        speculation=Speculation(most=settings.draft_max),
     )
     engine.start()
     return engine
-
-
-class NoEngine:
-    """doors.EngineDoor of a model that generates nothing: jobs.py asks it for nothing."""
-
-    def __init__(self, put: Put) -> None:
-        self._put = put
-        self.stalled_s = 0.0
-        self.dead = False
-
-    def submit(self, request: SequenceRequest) -> None:
-        """Refuse it."""
-        end = End(kind="failed", error="this model gives embeddings and generates no text")
-        self._put(StepReport(outputs=(Output(key=request.key, end=end),), stats=StepStats()))
-
-    def cancel(self, key: str) -> None:
-        """Nothing runs here."""
-
-    def close(self) -> None:
-        """Nothing runs here."""
-
-
-def _no_engine(put: Put) -> EngineDoor:
-    return NoEngine(put)
 
 
 def _post(loop: asyncio.AbstractEventLoop, put: Put, report: StepReport) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shared import refs
 from shared.presence import ModelCard
-from shared.settings import BadSetting, Settings, split_paths
+from shared.settings import BadSetting, Settings, listed, split_paths
 from workers.models import cards
 from workers.models.gguf import ModelFacts
 
@@ -52,6 +52,30 @@ def projectors(settings: Settings) -> dict[str, Path]:
             if not path.is_file():
                 raise BadSetting(f"CARAVAN_MODEL={settings.model!r}: there is no file {path}")
     return found
+
+
+def adapters(settings: Settings) -> dict[str, dict[str, Path]]:
+    """The adapters' files by name, of each model that has some. Raises BadSetting."""
+    found: dict[str, dict[str, Path]] = {}
+    for entry in listed(settings.adapters):
+        given, _, path = entry.partition("=")
+        model, _, name = given.rpartition(":")
+        ref = refs.normalize(model) if model else _only_model(settings, entry)
+        if name in found.setdefault(ref, {}):
+            raise BadSetting(f"CARAVAN_ADAPTERS: {ref} has two adapters {name!r}")
+        found[ref][name] = file = Path(path.strip()).expanduser()
+        if not file.is_file():
+            raise BadSetting(f"CARAVAN_ADAPTERS: there is no file {file}")
+    return found
+
+
+def _only_model(settings: Settings, entry: str) -> str:
+    of = names(settings)
+    if len(of) != 1:
+        raise BadSetting(
+            f"CARAVAN_ADAPTERS: {entry!r} does not say of which model; write MODELREF:NAME=PATH"
+        )
+    return of[0]
 
 
 def names(settings: Settings) -> tuple[str, ...]:

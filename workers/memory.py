@@ -57,7 +57,7 @@ def need(facts: ModelFacts, settings: Settings, *, size_bytes: int = 0) -> Need:
     flash = settings.flash_attention != "off"
     keys, values = BYTES[settings.cache_type_k], BYTES[settings.cache_type_v]
     ids = min(MOST_SEQUENCE_IDS, settings.slots + IDLE_IDS)
-    host = 0 if uses_gpu(settings) else settings.host_cache_bytes
+    host = 0 if uses_gpu(settings) else settings.host_cache_mib << 20
     return Need(
         weights=weights,
         cells=_cells_bytes(facts, cells, keys, values) + _state_bytes(facts, settings.slots) + host,
@@ -71,6 +71,11 @@ def with_projector(need: Need, size_bytes: int) -> Need:
     """The same beside a projector of so many bytes."""
     weights, buffers = need.weights + size_bytes, need.buffers + PROJECTOR_BUFFERS_BYTES
     return replace(need, weights=weights, buffers=buffers)
+
+
+def with_adapters(need: Need, size_bytes: int) -> Need:
+    """The same beside adapters of so many bytes."""
+    return replace(need, weights=need.weights + size_bytes)
 
 
 def batch_rows(settings: Settings) -> int:

@@ -33,6 +33,8 @@ COUNTERS = {
     "prefill_tokens": "Prompt tokens computed",
     "cached_tokens": "Prompt tokens taken from a cache instead",
     "decode_tokens": "Tokens generated",
+    "draft_tokens": "Tokens guessed ahead and computed",
+    "accepted_tokens": "Of these, those that came true",
     "preempted": "Sequences that made room",
 }
 GAUGES = {
@@ -106,6 +108,8 @@ class ModelMetrics:
             self._observe["step_seconds"](stats.step_ms / 1000)
         self._add["prefill_tokens"](stats.prefill_rows)
         self._add["cached_tokens"](stats.cached_tokens)
+        self._add["draft_tokens"](stats.draft_tokens)
+        self._add["accepted_tokens"](stats.accepted_tokens)
         self._add["preempted"](stats.preempted)
         made = sum(len(ids) for output in report.outputs for _, ids in output.tokens)
         self._add["decode_tokens"](made)

@@ -101,11 +101,13 @@ class Served:
         metrics: ModelMetrics,
         embeddings: Embeddings | None = None,
         generates: bool = True,
+        adapters: tuple[str, ...] = (),
         tenure: Tenure | None = None,
         refusal: CaravanError | None = None,
         open_engine: Callable[[Callable[[StepReport], None]], EngineDoor],
     ) -> None:
-        """`refusal`: there is no model; every job of its queue ends with this error."""
+        """`adapters`: those that requests may name. `refusal`: there is no model; every job of its
+        queue ends with this error."""
         self.ref = ref
         self.text = text
         self.context = context
@@ -115,6 +117,7 @@ class Served:
         self.metrics = metrics
         self.embeddings = embeddings
         self.generates = generates
+        self.adapters = adapters
         self.tenure = tenure or Tenure()
         self.refusal = refusal
         self.claims = 0  # under way: what they bring has to be run

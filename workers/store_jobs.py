@@ -31,10 +31,10 @@ from shared.transfer import Stalled
 from workers import jobs
 from workers.claim import LeasedWorker
 from workers.control import drain
-from workers.load import NoEngine
 from workers.metrics import WorkerMetrics
 from workers.models.depot import Depot, open_depot
 from workers.models.remote.options import RemoteOptions
+from workers.no_engine import NoEngine
 from workers.publisher import Publisher
 from workers.runs import Run
 from workers.served import Served

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -30,9 +31,10 @@ class Reference:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator[Reference]:
+    def open(cls, path: Path, **options: Any) -> Iterator[Reference]:
         """Load the model once more, with the arithmetic of attention that exact runners ask for:
-        with another one every logit differs by some tenths, and near-ties are many."""
+        with another one every logit differs by some tenths, and near-ties are many. `options` are
+        the class's own."""
         llama = llama_cpp.Llama(
             str(path),
             n_ctx=2048,
@@ -40,6 +42,7 @@ class Reference:
             verbose=False,
             flash_attn=True,
             type_v=GGML_TYPE_BF16,
+            **options,
         )
         with closing(llama):
             yield cls(llama)

@@ -24,8 +24,9 @@ from tests.workers.test_worker import Words
 from workers.control import hear
 from workers.engine.weights import BadModel, OnProgress
 from workers.house import House
-from workers.load import InThread, NoEngine, Order
+from workers.load import InThread, Order
 from workers.metrics import WorkerMetrics
+from workers.no_engine import NoEngine
 from workers.served import Served, Tenure
 
 ONE, TWO, THREE = "ai/one:latest", "ai/two:latest", "ai/three:latest"

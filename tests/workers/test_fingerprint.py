@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from msgspec.structs import replace
 
 from shared.settings import Settings
 from workers import fingerprint
+from workers.models.adapters import AdapterFile
 from workers.models.gguf import ModelFacts
 
 FACTS = ModelFacts(path="/a.gguf", size_bytes=9, architecture="llama")
@@ -22,6 +24,17 @@ def test_it_has_the_form_clients_know() -> None:
 
 def test_where_the_file_lies_and_how_many_are_served_is_no_matter() -> None:
     assert fingerprint.of(replace(FACTS, path="/b"), Settings(slots=2)) == ONE
+
+
+def test_adapters_change_it_by_name_and_content() -> None:
+    style = AdapterFile(name="style", path=Path("/a"), size_bytes=1, digest="sha256:1")
+
+    def of(*adapters: AdapterFile) -> str:
+        return fingerprint.of(FACTS, Settings(), adapters)
+
+    assert of(replace(style, path=Path("/b"))) == of(style)
+    others = (replace(style, digest="sha256:2"), replace(style, name="tone"))
+    assert len({ONE, of(style), *map(of, others)}) == 4
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from shared import bus, codec, keys, presence
 from shared.events import Event, Failed, Finished, Frame, Started, TextDelta
 from shared.queue import Claimed, Queue, Written
-from shared.requests import Chat, Detokenize, Generate, Prompt, Tokenize
+from shared.requests import Adapter, Chat, Detokenize, Generate, Prompt, Tokenize
 from shared.settings import Settings
 from tests.workers.hand_engine import HandEngine, end, token
 from workers import jobs
@@ -328,6 +328,24 @@ async def test_no_more_jobs_are_claimed_than_there_are_slots(house: House) -> No
     assert len(house.engine.submitted) == 4
     house.engine.step(token("j0:1", 1, end=end()))
     await house.submitted("j4:1")
+
+
+async def test_adapters_go_to_the_engine_by_name(house: House) -> None:
+    house.served.adapters = ("facts", "style")
+    wanted = (Adapter(name=1, scale=0.5), Adapter(name="facts", scale=2.0))
+    await put(house, ask("j1", adapters=wanted))
+    await house.submitted("j1:1")
+    assert house.engine.submitted["j1:1"].adapters == (("facts", 2.0), ("style", 0.5))
+
+
+async def test_an_adapter_that_is_not_there_is_refused_by_name(house: House) -> None:
+    house.served.adapters = ("facts",)
+    await put(house, ask("j1", adapters=(Adapter(name="style"),)))
+    (failed,) = await ended(house, "j1")
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.param) == ("invalid_request", "lora")
+    assert "'style'; it has 'facts' (id 0)" in failed.message
+    assert not house.engine.submitted
 
 
 async def test_tokenize_and_detokenize_need_no_engine(house: House) -> None:

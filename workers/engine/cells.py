@@ -63,8 +63,9 @@ class Cells:
     def grow(self, slot: int, count: int) -> None:
         """Give a slot `count` free cells; there must be as many."""
         assert count <= len(self._free), "no free cells"
-        fresh = self._free[-count:]
-        del self._free[-count:]
+        left = len(self._free) - count
+        fresh = self._free[left:]
+        del self._free[left:]
         self._held[slot].extend(fresh)
         self._refs[fresh] = 1
         if slot in self._live:

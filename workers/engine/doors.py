@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from shared.events import ChoiceEnd, Event, Logprob
 from shared.requests import Lane, Sampling
+from workers.engine.adapters import AdapterSet
 from workers.engine.media import Media
 
 
@@ -53,6 +54,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     `max_tokens` counts from the end of the prompt and never exceeds the context.
     `mask(c)` makes choice c's grammar: cheap, because it was compiled before.
     `media` are what the prompt's placeholders stand for, in their order (see media.py).
+    `adapters` are some that the runner has, as adapters.chosen puts them.
     """
 
     key: str
@@ -69,6 +71,7 @@ class SequenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     mask: Callable[[int], TokenMask] | None = None
     lane: Lane = "interactive"
     media: tuple[Media, ...] = ()
+    adapters: AdapterSet = ()
 
 
 EndKind = Literal["finished", "preempted", "cancelled", "failed"]
@@ -108,11 +111,14 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One step in numbers, for metrics. Counts of rows are tokens."""
+    """One step in numbers, for metrics. Counts of rows are tokens; `draft_tokens` were computed
+    beside `decode_rows`, and `accepted_tokens` of them were right."""
 
     step_ms: float = 0.0
     decode_rows: int = 0
     prefill_rows: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
     running: int = 0
     waiting: int = 0
     cells_used: int = 0

@@ -17,7 +17,6 @@ from functools import partial
 import msgspec
 import structlog
 
-from shared.errors import RequestError
 from workers.engine import limits, media
 from workers.engine.doors import (
     Deliver,
@@ -30,9 +29,11 @@ from workers.engine.doors import (
 from workers.engine.job import Job
 from workers.engine.pace import Pace
 from workers.engine.plan import Chunk, Plan, Runner
-from workers.engine.scheduler import Schedule, Scheduler
+from workers.engine.schedule import Schedule
+from workers.engine.scheduler import Scheduler
 from workers.engine.sequence import Sequence, Status
 from workers.engine.slots import Slots
+from workers.engine.speculation import Speculation
 
 log = structlog.get_logger()
 
@@ -54,6 +55,7 @@ class Engine:
 
     `prefill_budget` and `prefill_stretch`: see pace.py. `prefix_cache`: cells that idle cached
     prefixes may keep; -1 = what the runner says. `host_cache_bytes`: see host_cache.py.
+    `speculation`: who guesses ahead, nobody unless given; never where memory cannot be cut.
     """
 
     def __init__(
@@ -65,12 +67,19 @@ class Engine:
         prefill_stretch: float = 0.0,
         prefix_cache: int = -1,
         host_cache_bytes: int = 0,
+        speculation: Speculation | None = None,
     ) -> None:
-        self.slots = Slots.of(runner, idle_cells=prefix_cache, host_bytes=host_cache_bytes)
+        self.slots = Slots.of(
+            runner,
+            idle_cells=prefix_cache,
+            host_bytes=host_cache_bytes,
+            buries=runner.exact and runner.can_cut and speculation is not None,
+        )
         self._scheduler = Scheduler(
             self.slots,
             most_running=runner.slots,
             batch_rows=runner.batch_rows,
+            speculation=speculation if speculation and runner.can_cut else Speculation(),
         )
         self._pace = Pace(most=prefill_budget, stretch=prefill_stretch)
         self._runner = runner
@@ -118,7 +127,8 @@ class Engine:
         """Take commands, plan, decode, sample, deliver. Does not wait for work."""
         self._began_s = time.monotonic()
         self._take_commands()
-        budget = self._pace.budget(decoding=self._scheduler.decoding)
+        decoding, place = self._scheduler.decoding, self._scheduler.furthest
+        budget = self._pace.budget(decoding=decoding, place=place)
         schedule = self._scheduler.schedule(prefill_budget=budget)
         if self._runner.decode(schedule.plan):
             self._scheduler.advance(schedule)
@@ -162,7 +172,7 @@ class Engine:
 
     def _admit(self, request: SequenceRequest) -> None:
         self._arrivals += 1
-        error = self._fault(request)
+        error = limits.fault(request, self._runner)
         layout = media.TEXT_ONLY if error else media.Layout.of(request.prompt, request.media)
         longest = self._runner.context_length
         job = Job(request, order=self._arrivals, context_length=longest, layout=layout)
@@ -174,31 +184,15 @@ class Engine:
             self._guarded(job, partial(job.open_voice, self._runner, sequence))
         self._scheduler.add(job)
 
-    def _fault(self, request: SequenceRequest) -> str:
-        """Why a request cannot be computed at all; empty if it can."""
-        prompt = [token for token in request.prompt if token >= 0 or not request.media]
-        tokens = [*prompt, *(token for ids in request.resumed for token in ids)]
-        if not 0 < len(request.prompt) < self._runner.context_length:
-            return f"a prompt of {len(request.prompt)} tokens does not fit the context"
-        if not all(0 <= token < self._runner.n_vocab for token in tokens):
-            return "a token is not in the vocabulary"
-        if request.resumed and len(request.resumed) != request.choices:
-            return "resumed tokens of another number of choices"
-        try:
-            limits.check(request.sampling, n_vocab=self._runner.n_vocab)
-        except RequestError as error:
-            return error.message
-        width, most = self._runner.width, self._runner.batch_rows
-        return media.fault(request.prompt, request.media, width=width, batch_rows=most)
-
     def _speak(self, schedule: Schedule) -> None:
         """Let every row that gave logits say its token."""
         end = 0
         for sequence, chunk in zip(schedule.sequences, schedule.plan.chunks, strict=True):
             end += len(chunk.tokens)
             job = self._scheduler.job(sequence)
+            say = self._say_drafted if chunk.drafted else self._say
             if chunk.outputs:
-                self._guarded(job, partial(self._say, sequence, chunk, end))
+                self._guarded(job, partial(say, sequence, chunk, end))
 
     def _say(self, sequence: Sequence, chunk: Chunk, end: int) -> None:
         job = self._scheduler.job(sequence)
@@ -211,6 +205,19 @@ class Engine:
                 job.speak(sequence, row)
             else:
                 self._say_forked(job, sequence, row)
+
+    def _say_drafted(self, sequence: Sequence, chunk: Chunk, end: int) -> None:
+        """Draw until what comes is not the draft: the rows behind that do not count."""
+        job = self._scheduler.job(sequence)
+        try:
+            for row, draft in enumerate((*chunk.drafts, None), end - chunk.outputs):
+                if sequence.status is Status.DONE:
+                    return
+                job.speak(sequence, row)
+                if sequence.tokens[-1] != draft:
+                    return
+        finally:
+            self._scheduler.settle(sequence, chunk)
 
     def _say_forked(self, job: Job, leader: Sequence, row: int) -> None:
         """The first token of every choice, from one row; each sees the logits as they came."""
@@ -233,25 +240,29 @@ class Engine:
         outputs = tuple(output for job in self._jobs if (output := job.take_output()))
         self._jobs = [job for job in self._jobs if job.end is None]
         stats = self._stats(schedule)
-        self._pace.observe(
-            decode_rows=stats.decode_rows, prefill_rows=stats.prefill_rows, step_ms=stats.step_ms
-        )
+        self._learn(stats, place=schedule.place)
         if outputs or schedule.sequences:
             self._deliver(StepReport(outputs=outputs, stats=stats))
 
+    def _learn(self, stats: StepStats, *, place: int) -> None:
+        """What the step took, for those who plan the next ones."""
+        rows, prefill, step_ms = stats.decode_rows, stats.prefill_rows, stats.step_ms
+        if not prefill:
+            self._scheduler.speculation.observe(rows, stats.draft_tokens, step_ms=step_ms)
+        if not stats.draft_tokens:
+            self._pace.observe(decode_rows=rows, prefill_rows=prefill, place=place, step_ms=step_ms)
+
     def _stats(self, schedule: Schedule) -> StepStats:
-        chunks = schedule.plan.chunks
-        decoding = sum(
-            c.start >= s.prompt_length for s, c in zip(schedule.sequences, chunks, strict=True)
-        )
         return StepStats(
             step_ms=1000 * (time.monotonic() - self._began_s),
-            decode_rows=decoding,
-            prefill_rows=sum(len(chunk.tokens) for chunk in chunks) - decoding,
+            decode_rows=schedule.decode_rows,
+            prefill_rows=schedule.prefill_rows,
+            draft_tokens=schedule.draft_rows,
+            accepted_tokens=self._scheduler.accepted_tokens,
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
             cells_used=self.slots.used,
-            saved_bytes=self.slots.saved_bytes,
+            saved_bytes=self.slots.host.used_bytes,
             cached_tokens=self._scheduler.cached_tokens,
             preempted=self._scheduler.preempted,
         )

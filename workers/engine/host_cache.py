@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -17,14 +17,18 @@ from workers.engine.plan import Bytes
 from workers.engine.prefixes import Prefixes
 
 WORTH_SAVING = 64  # tokens that nobody else holds
+WORTH_LOADING = 64  # tokens more than the cells hold
+MOST_LOADED = 8  # a state is loaded whole, be it so many times what is of use
 NOTHING: Bytes = np.empty(0, np.uint8)
 
 
 class Entry:
-    """plan.Saved: `tokens`, and what a slot's memory held of them, once the runner has saved it."""
+    """plan.Saved: `tokens` of a `kind` (slots.py), and what a slot's memory held of them, once the
+    runner has saved it."""
 
-    def __init__(self, cache: HostCache, tokens: tuple[int, ...]) -> None:
+    def __init__(self, cache: HostCache, tokens: tuple[int, ...], kind: Hashable) -> None:
         self.tokens = tokens
+        self.kind = kind
         self.data = NOTHING
         self._cache = cache
 
@@ -49,23 +53,34 @@ class HostCache:
         """Whether it keeps nothing."""
         return not self._most_bytes
 
-    def find(self, tokens: Sequence[int]) -> tuple[Entry | None, int]:
-        """The state that begins with most of `tokens`, the smallest of them, and with how many."""
+    def find(
+        self, tokens: Sequence[int], kind: Hashable, *, held: int, room: int
+    ) -> tuple[Entry | None, int]:
+        """The state that begins with most of `tokens`, and with how many, if that is worth loading
+        where the cells hold `held` of them and have room for so many. None: none is."""
+        entry, length = self._longest(tokens, kind)
+        more = length - held
+        if entry is None or more < WORTH_LOADING or MOST_LOADED * more < len(entry.tokens):
+            return None, 0
+        return (entry, length) if len(entry.tokens) <= room else (None, 0)
+
+    def _longest(self, tokens: Sequence[int], kind: Hashable) -> tuple[Entry | None, int]:
+        """The smallest of those that begin with most of `tokens`."""
         best, length = None, 0
-        for depth, numbers in self._prefixes.path(tokens):
+        for depth, numbers in self._prefixes.path(tokens, kind):
             entries = [self._entries[number] for number in numbers]
             usable = [one for one in entries if self._can_cut or len(one.tokens) == depth]
             if usable:
                 best, length = min(usable, key=lambda one: len(one.tokens)), depth
         return best, length
 
-    def place(self, tokens: tuple[int, ...], *, held: int) -> Entry | None:
+    def place(self, tokens: tuple[int, ...], kind: Hashable, *, held: int) -> Entry | None:
         """Where to save a prefix of which others hold `held` tokens in the cells; None: it is not
         worth it, or has images in it, whose positions only their prompt knows."""
         if self.off or len(tokens) - held < WORTH_SAVING or min(tokens) < 0:
             return None
-        _, kept = self.find(tokens)
-        return Entry(self, tokens) if len(tokens) - kept >= WORTH_SAVING else None
+        _, kept = self._longest(tokens, kind)
+        return Entry(self, tokens, kind) if len(tokens) - kept >= WORTH_SAVING else None
 
     def admit(self, entry: Entry, size: int) -> Bytes | None:
         """Let a state of so many bytes in; older ones make way. None: it is too large."""
@@ -77,7 +92,7 @@ class HostCache:
             self._drop(next(iter(self._entries)))
         number = next(self._numbers)
         self._entries[number] = entry
-        self._prefixes.insert(number, entry.tokens)
+        self._prefixes.insert(number, entry.tokens, entry.kind)
         entry.data = np.empty(size, np.uint8)
         self.used_bytes += size
         return entry.data
@@ -101,7 +116,7 @@ class HostCache:
         least = 0 if self._can_cut else len(entry.tokens)
         return [
             number
-            for depth, numbers in self._prefixes.path(entry.tokens)
+            for depth, numbers in self._prefixes.path(entry.tokens, entry.kind)
             for number in numbers
             if least <= depth == len(self._entries[number].tokens)
         ]

@@ -35,6 +35,7 @@ class Job:
                 order=order,
                 lane=request.lane,
                 layout=layout,
+                adapters=request.adapters,
             )
             for choice in range(request.choices)
         )
@@ -146,6 +147,8 @@ class Job:
             cached_tokens=self.sequences[0].cached,
             completion_tokens=sum(one.generated for one in self.sequences),
             reasoning_tokens=self._reasoning_tokens,
+            draft_tokens=sum(one.drafted for one in self.sequences),
+            accepted_tokens=sum(one.accepted for one in self.sequences),
             prefill_ms=1000 * (spoke_s - self._admitted_s) if self.admitted else 0.0,
             decode_ms=1000 * (now_s - spoke_s),
         )

@@ -10,6 +10,9 @@ import math
 
 from shared.errors import RequestError
 from shared.requests import Sampling
+from workers.engine import media
+from workers.engine.doors import SequenceRequest
+from workers.engine.plan import Runner
 
 MOST_BREAKERS = 16
 MOST_BREAKER_BYTES = 40  # llama.cpp cuts longer ones
@@ -49,6 +52,24 @@ def check(sampling: Sampling, *, n_vocab: int) -> None:
         if not 0 <= token < n_vocab:
             raise RequestError(f"logit_bias: there is no token {token}", param="logit_bias")
         _within("logit_bias", bias, -LARGEST)
+
+
+def fault(request: SequenceRequest, runner: Runner) -> str:
+    """Why this runner cannot compute a request at all; empty if it can."""
+    prompt = [token for token in request.prompt if token >= 0 or not request.media]
+    tokens = [*prompt, *(token for ids in request.resumed for token in ids)]
+    if not 0 < len(request.prompt) < runner.context_length:
+        return f"a prompt of {len(request.prompt)} tokens does not fit the context"
+    if not all(0 <= token < runner.n_vocab for token in tokens):
+        return "a token is not in the vocabulary"
+    if request.resumed and len(request.resumed) != request.choices:
+        return "resumed tokens of another number of choices"
+    try:
+        check(request.sampling, n_vocab=runner.n_vocab)
+    except RequestError as error:
+        return error.message
+    width, most = runner.width, runner.batch_rows
+    return media.fault(request.prompt, request.media, width=width, batch_rows=most)
 
 
 def _within(name: str, value: float, low: float, high: float = LARGEST) -> None:

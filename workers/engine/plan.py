@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.requests import Sampling
+from workers.engine.adapters import AdapterSet
 from workers.engine.media import Rows
 
 Logits = NDArray[np.float32]  # one row, as wide as the vocabulary; -inf forbids a token
@@ -27,10 +28,23 @@ class Copy(msgspec.Struct, frozen=True):
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """Keep only the first `keep` tokens of a slot; 0 empties it."""
+    """Keep only the first `keep` tokens of a slot, those at positions below `keep - lag`; 0 empties
+    it."""
 
     slot: int
     keep: int
+    lag: int = 0
+
+
+class Bury(msgspec.Struct, frozen=True):
+    """As Cut, but the cells go to slot `grave` and stay occupied, so that no sequence puts its next
+    token in front of its last ones: with cells in another order the same attention rounds
+    differently."""
+
+    slot: int
+    keep: int
+    grave: int
+    lag: int = 0
 
 
 class Saved(Protocol):
@@ -57,12 +71,13 @@ class Load(msgspec.Struct, frozen=True):
     slot: int
 
 
-Edit = Copy | Cut | Save | Load
+Edit = Copy | Cut | Bury | Save | Load
 
 
 class Chunk(msgspec.Struct, frozen=True):
     """Tokens of one slot to compute, the first at `start`; the last `outputs` rows want logits.
-    Positions are indices less `lag`. `embedded` in place of the tokens, which stand for it."""
+    Positions are indices less `lag`. `embedded` in place of the tokens, which stand for it. The
+    last `drafted` tokens are guesses: their rows count if the rows before them come to say so."""
 
     slot: int
     start: int
@@ -70,14 +85,22 @@ class Chunk(msgspec.Struct, frozen=True):
     outputs: int
     lag: int = 0
     embedded: Rows | None = None
+    drafted: int = 0
+
+    @property
+    def drafts(self) -> Sequence[int]:
+        """The guesses among its tokens."""
+        return self.tokens[len(self.tokens) - self.drafted :]
 
 
 class Plan(msgspec.Struct, frozen=True):
     """One step: memory edits, in order, then the rows. Chunks of embeddings come last and want no
-    logits: whatever order they are computed in, the rows that do are counted from 0."""
+    logits: whatever order they are computed in, the rows that do are counted from 0. All rows are
+    computed with the same `adapters`."""
 
     edits: tuple[Edit, ...] = ()
     chunks: tuple[Chunk, ...] = ()
+    adapters: AdapterSet = ()
 
 
 class EngineError(RuntimeError):
@@ -114,6 +137,7 @@ class Runner(Protocol):
     n_vocab: int
     width: int  # of an embedding
     can_cut: bool  # whether a slot's memory can be shortened and shared in part
+    exact: bool  # whether a row's numbers depend on its sequence alone, its cells being in order
     ends: NDArray[np.int64]  # the end-of-generation tokens
 
     def decode(self, plan: Plan) -> bool:

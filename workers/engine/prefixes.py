@@ -1,8 +1,11 @@
-"""A radix tree over token ids: which slots begin with which tokens. Knows no cells, no policy."""
+"""Radix trees over token ids: which slots begin with which tokens. Knows no cells, no policy.
+
+Each kind has a tree of its own: slots of two kinds share nothing, however alike their tokens are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 
 class _Node:
@@ -21,22 +24,31 @@ class _Node:
         self.run = self.run[:at]
 
 
+_EMPTY = _Node((), set())
+
+
 class Prefixes:
     """Token sequences of slots, one each."""
 
     def __init__(self) -> None:
-        self._root = _Node((), set())
+        self._roots: dict[Hashable, _Node] = {}
+        self._kinds: dict[int, Hashable] = {}
         self._tokens: dict[int, tuple[int, ...]] = {}
 
     def tokens(self, slot: int) -> tuple[int, ...]:
         """What a slot was inserted with; empty if it was not."""
         return self._tokens.get(slot, ())
 
-    def insert(self, slot: int, tokens: Sequence[int]) -> None:
-        """Remember that `slot` holds, or will hold, `tokens`. It must not be in the tree."""
+    def kind(self, slot: int) -> Hashable:
+        """Of a slot that was inserted."""
+        return self._kinds[slot]
+
+    def insert(self, slot: int, tokens: Sequence[int], kind: Hashable = ()) -> None:
+        """Remember that `slot` holds, or will hold, `tokens`. It must not be in a tree."""
         assert slot not in self._tokens
         whole = self._tokens[slot] = tuple(tokens)
-        node, at = self._root, 0
+        self._kinds[slot] = kind
+        node, at = self._roots.setdefault(kind, _Node((), set())), 0
         while at < len(whole):
             child = node.children.get(whole[at])
             if child is None:
@@ -50,20 +62,17 @@ class Prefixes:
 
     def remove(self, slot: int) -> None:
         """Forget a slot's tokens; a slot that has none is nothing."""
-        whole = self._tokens.pop(slot, ())
-        node, at = self._root, 0
-        while at < len(whole):
-            child = node.children[whole[at]]
-            child.slots.discard(slot)
-            if not child.slots:
-                del node.children[whole[at]]
-                return
-            node, at = child, at + len(child.run)
+        if slot in self._tokens:
+            whole, kind = self._tokens.pop(slot), self._kinds.pop(slot)
+            root = self._roots.get(kind, _EMPTY)
+            _take_out(root, slot, whole)
+            if not root.children:
+                self._roots.pop(kind, None)
 
-    def path(self, tokens: Sequence[int]) -> Iterator[tuple[int, set[int]]]:
+    def path(self, tokens: Sequence[int], kind: Hashable = ()) -> Iterator[tuple[int, set[int]]]:
         """(how many of `tokens` are shared, by which slots), from short to long."""
         whole = tuple(tokens)
-        node, at = self._root, 0
+        node, at = self._roots.get(kind, _EMPTY), 0
         while at < len(whole) and (child := node.children.get(whole[at])):
             common = _common(child.run, whole, at)
             yield at + common, child.slots
@@ -74,9 +83,24 @@ class Prefixes:
     def check(self) -> None:
         """Every slot's tokens are in the tree, and nothing else is. Raises AssertionError."""
         for slot, tokens in self._tokens.items():
-            depths = [depth for depth, slots in self.path(tokens) if slot in slots]
+            path = self.path(tokens, self._kinds[slot])
+            depths = [depth for depth, slots in path if slot in slots]
             assert not tokens or depths[-1] == len(tokens), f"slot {slot} is not in the tree"
-        assert _slots_below(self._root) <= self._tokens.keys(), "a slot was left in the tree"
+        assert self._kinds.keys() == self._tokens.keys(), "a slot has no kind"
+        for kind, root in self._roots.items():
+            inside = {slot for slot, its in self._kinds.items() if its == kind}
+            assert _slots_below(root) <= inside, "a slot was left in the tree"
+
+
+def _take_out(node: _Node, slot: int, whole: tuple[int, ...]) -> None:
+    at = 0
+    while at < len(whole):
+        child = node.children[whole[at]]
+        child.slots.discard(slot)
+        if not child.slots:
+            del node.children[whole[at]]
+            return
+        node, at = child, at + len(child.run)
 
 
 def _common(run: tuple[int, ...], tokens: tuple[int, ...], at: int) -> int:

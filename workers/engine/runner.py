@@ -20,8 +20,10 @@ import numpy as np
 from shared import cache_types
 from shared.cache_types import CacheType, FlashAttention
 from shared.requests import Sampling
+from workers.engine.adapters import AdapterSet
 from workers.engine.batch import Batch, EmbeddedBatch
 from workers.engine.plan import (
+    Bury,
     Bytes,
     Chunk,
     Copy,
@@ -59,7 +61,9 @@ FLASH_ATTENTION: dict[FlashAttention, int] = {
 class LlamaRunner:
     """plan.Runner on llama.cpp. `vocab` and `model` (a llama_cpp pointer) are for the text side."""
 
-    def __init__(self, weights: Weights, context: Any, *, slots: int, longest: int) -> None:
+    def __init__(
+        self, weights: Weights, context: Any, *, slots: int, longest: int, exact: bool = False
+    ) -> None:
         self.weights = weights
         self.vocab = weights.vocab
         self.model = weights.pointer
@@ -72,12 +76,14 @@ class LlamaRunner:
         self.n_vocab = weights.vocab.n_vocab
         self.width: int = llama_cpp.llama_model_n_embd_inp(weights.pointer)
         self.can_cut = weights.can_cut
+        self.exact = exact
         self.ends = np.array(sorted(weights.vocab.eog), np.int64)
         self.piece = weights.vocab.piece
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
         self._batch = Batch(self.batch_rows)
         self._row = ctypes.c_float * self.n_vocab
+        self._adapters: AdapterSet = ()
 
     @classmethod
     @contextmanager
@@ -122,7 +128,8 @@ class LlamaRunner:
         params.kv_unified = True
         params.type_k, params.type_v = CACHE_TYPES[cache_type_k], CACHE_TYPES[cache_type_v]
         params.flash_attn_type = FLASH_ATTENTION[flash_attention]
-        if exact and flash_attention != "off" and not llama_cpp.llama_supports_gpu_offload():
+        on_gpu = llama_cpp.llama_supports_gpu_offload()
+        if exact := exact and flash_attention != "off" and not on_gpu:
             _make_exact(params)
         pointer = llama_cpp.llama_init_from_model(weights.pointer, params)
         if pointer is None:
@@ -132,7 +139,7 @@ class LlamaRunner:
                 "fewer or other ones, its own words are in the log"
             )
         try:
-            yield cls(weights, pointer, slots=slots, longest=longest)
+            yield cls(weights, pointer, slots=slots, longest=longest, exact=exact)
         finally:
             llama_cpp.llama_free(pointer)
 
@@ -140,6 +147,8 @@ class LlamaRunner:
         """Apply the edits, compute the chunks; False: no cells. Raises EngineError."""
         for edit in plan.edits:
             self._edit(edit)
+        if plan.chunks:
+            self._adapt(plan.adapters)
         text = [chunk for chunk in plan.chunks if chunk.embedded is None]
         media = [chunk for chunk in plan.chunks if chunk.embedded is not None]
         done: list[Chunk] = []
@@ -151,6 +160,18 @@ class LlamaRunner:
         if text and not self._compute(self._batch.fill(text)):
             return self._take_back(done)
         return True
+
+    def _adapt(self, wanted: AdapterSet) -> None:
+        """Compute with these adapters, and no others, from now on."""
+        if wanted == self._adapters:
+            return
+        count = len(wanted)
+        loaded = (self.weights.lora[name] for name, _ in wanted)
+        pointers = (llama_cpp.llama_adapter_lora_p_ctypes * count)(*loaded)
+        scales = (ctypes.c_float * count)(*(scale for _, scale in wanted))
+        if llama_cpp.llama_set_adapters_lora(self._context, pointers, count, scales):
+            raise EngineError(f"llama.cpp refuses the adapters {wanted}")
+        self._adapters = wanted
 
     def _decode_embedded(self, chunks: list[Chunk], *, whole: bool) -> bool:
         batch = EmbeddedBatch(chunks)
@@ -196,8 +217,11 @@ class LlamaRunner:
             case Copy(source, target, length, lag):
                 last = length - lag if self.can_cut else -1
                 llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, last)
-            case Cut(slot, keep):
-                llama_cpp.llama_memory_seq_rm(self._memory, slot, keep, -1)
+            case Cut(slot, keep, lag):
+                llama_cpp.llama_memory_seq_rm(self._memory, slot, keep - lag, -1)
+            case Bury(slot, keep, grave, lag):
+                llama_cpp.llama_memory_seq_cp(self._memory, slot, grave, keep - lag, -1)
+                llama_cpp.llama_memory_seq_rm(self._memory, slot, keep - lag, -1)
             case Save(slot, into):
                 self._save(slot, into)
             case Load(saved, slot):

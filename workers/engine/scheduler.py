@@ -4,72 +4,43 @@ Admission first, then one row for each decoding sequence, then prefill within it
 whose beginning another sequence is about to compute waits for it, so common prefixes are computed
 once. Cells are promised at admission for the whole prompt, not for the answer; when answers
 outgrow them, the youngest batch job, then the youngest interactive one, leaves with its tokens.
+All rows of a step have the same adapters: see adapters.py.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 
-import msgspec
-
+from workers.engine.adapters import AdapterSet, Turns
 from workers.engine.job import Job
 from workers.engine.plan import Chunk, Plan
+from workers.engine.schedule import Rows, Schedule
 from workers.engine.sequence import Sequence, Status
 from workers.engine.slots import Found, Slots
+from workers.engine.speculation import Speculation
 
 WORTH_WAITING = 32  # tokens; a shorter prefix is computed again rather than waited for
 GROWTH = 32  # cells kept free at admission for each running answer
 
 
-class Schedule(msgspec.Struct, frozen=True):
-    """A plan and whose chunks they are, in the same order."""
-
-    plan: Plan
-    sequences: tuple[Sequence, ...]
-
-
-class Rows:
-    """The rows of a step while it is planned."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self.embedded = 0
-        self._text: list[tuple[Sequence, Chunk]] = []
-        self._media: list[tuple[Sequence, Chunk]] = []
-
-    def add(self, sequence: Sequence, count: int) -> None:
-        """The next `count` tokens of a sequence."""
-        start = sequence.computed
-        tokens = sequence.tokens[start : start + count]
-        lag, embedded = sequence.layout.lag(start), sequence.layout.embedded(start, count)
-        chunk = Chunk(sequence.slot, start, tokens, sequence.outputs(count), lag, embedded)
-        (self._text if embedded is None else self._media).append((sequence, chunk))
-        self.total += count
-        self.embedded += 0 if embedded is None else count
-
-    @property
-    def chunks(self) -> tuple[Chunk, ...]:
-        """Tokens, then embeddings."""
-        return tuple(chunk for _, chunk in (*self._text, *self._media))
-
-    @property
-    def sequences(self) -> tuple[Sequence, ...]:
-        """Whose the chunks are."""
-        return tuple(sequence for sequence, _ in (*self._text, *self._media))
-
-
 class Scheduler:
     """Waiting and running sequences of all jobs."""
 
-    def __init__(self, slots: Slots, *, most_running: int, batch_rows: int) -> None:
+    def __init__(
+        self, slots: Slots, *, most_running: int, batch_rows: int, speculation: Speculation
+    ) -> None:
+        self.speculation = speculation
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.cached_tokens = 0
         self.preempted = 0
+        self.accepted_tokens = 0
         self._slots = slots
         self._most_running = most_running
         self._batch_rows = batch_rows
         self._jobs: dict[int, Job] = {}
+        self._turns = Turns()
+        self._turn: AdapterSet = ()
 
     @property
     def busy(self) -> bool:
@@ -92,24 +63,43 @@ class Scheduler:
         """How many sequences wait for their next token."""
         return sum(one.status is Status.DECODE for one in self.running)
 
+    @property
+    def furthest(self) -> int:
+        """How far the furthest of the prompts in work is computed."""
+        return max(
+            (one.computed for one in self.running if one.status is Status.PREFILL), default=0
+        )
+
     def schedule(self, *, prefill_budget: int) -> Schedule:
         """The next step, with at most so many prompt tokens. Jobs that had to give way have left
         when it returns."""
-        self.cached_tokens = self.preempted = 0
+        self.cached_tokens = self.preempted = self.accepted_tokens = 0
         self.sweep()
         self._admit()
+        self._turn = self._turns.next(one.adapters for one in self.running)
         rows = Rows()
         self._add_decoding(rows)
         self._add_prefill(rows, prefill_budget)
         for sequence in rows.sequences:
             self.job(sequence).admit()
-        return Schedule(Plan(self._slots.take_edits(), rows.chunks), rows.sequences)
+        plan = Plan(self._slots.take_edits(), rows.chunks, self._turn)
+        return Schedule(plan, rows.sequences)
 
     def advance(self, schedule: Schedule) -> None:
         """The plan was computed."""
         for sequence, chunk in zip(schedule.sequences, schedule.plan.chunks, strict=True):
-            self._slots.grow(sequence.slot, len(chunk.tokens))
-            sequence.advance(len(chunk.tokens))
+            count = len(chunk.tokens) - chunk.drafted
+            self._slots.grow(sequence.slot, count)
+            sequence.advance(count, chunk.drafts)
+
+    def settle(self, sequence: Sequence, chunk: Chunk) -> None:
+        """A sequence with drafts has spoken: those that came true stay, the others leave the
+        memory."""
+        accepted = sequence.computed - chunk.start - len(chunk.tokens) + chunk.drafted
+        self._slots.grow(sequence.slot, accepted)
+        self.accepted_tokens += accepted
+        if wrong := chunk.drafted - accepted:
+            self._slots.take_back(sequence.slot, wrong, lag=sequence.lag)
 
     def fork(self, leader: Sequence) -> list[Sequence]:
         """The leader's prompt is computed: its fresh siblings go on from there, in the slots that
@@ -179,15 +169,16 @@ class Scheduler:
         return True
 
     def _find(self, sequence: Sequence) -> Found:
-        found = self._slots.find(sequence.tokens, limit=sequence.shareable)
+        limit, kind = sequence.shareable, sequence.adapters
+        found = self._slots.find(sequence.tokens, limit=limit, kind=kind)
         return self._slots.cut(found, sequence.layout.snapped(found.length))
 
     def _claim(self, sequence: Sequence, found: Found) -> int | None:
         if self._slots.live >= self._most_running:
             return None
         spare = sum(one.remaining + GROWTH for one in self.running)
-        lag = sequence.layout.lag(found.length)
-        return self._slots.claim(sequence.tokens, found, spare=spare, lag=lag)
+        lag, kind = sequence.layout.lag(found.length), sequence.adapters
+        return self._slots.claim(sequence.tokens, found, spare=spare, lag=lag, kind=kind)
 
     def _give_up(self, sequence: Sequence) -> bool:
         """It cannot start now; if nobody runs, it never can."""
@@ -199,18 +190,33 @@ class Scheduler:
         self.waiting.remove(sequence)
         self.running.append(sequence)
 
+    @property
+    def _computing(self) -> list[Sequence]:
+        """Those whose turn this step is."""
+        return [one for one in self.running if one.adapters == self._turn]
+
     def _add_decoding(self, rows: Rows) -> None:
-        while decoding := [one for one in self.running if one.status is Status.DECODE]:
+        while decoding := [one for one in self._computing if one.status is Status.DECODE]:
             if self._slots.make_room(len(decoding)) >= len(decoding):
                 break
             self._yield_one()
+        drafts = self._drafts(decoding)
         for sequence in decoding:
-            rows.add(sequence, 1)
+            rows.add(sequence, 1, drafts.get(sequence, ()))
+
+    def _drafts(self, decoding: list[Sequence]) -> dict[Sequence, tuple[int, ...]]:
+        """Guesses, only for as many rows and cells as nobody else wants. None beside a prompt: its
+        step is long enough."""
+        if any(one.status is Status.PREFILL for one in self.running):
+            return {}
+        room = min(self._slots.free, self._batch_rows) - len(decoding)
+        wanted = {one: self.job(one).most_tokens - one.generated - 1 for one in decoding}
+        return self.speculation.propose(wanted, room=room)
 
     def _add_prefill(self, rows: Rows, budget: int) -> None:
         """The first in line has half the budget for sure, the shortest prompts the rest: a short
         question is not kept waiting by a long document, nor the document by many questions."""
-        prefill = [one for one in self.running if one.status is Status.PREFILL]
+        prefill = [one for one in self._computing if one.status is Status.PREFILL]
         if not prefill:
             return
         eldest = min(prefill, key=lambda one: one.rank)
@@ -259,4 +265,5 @@ class Scheduler:
 
     def _vacate(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
+        self.speculation.forget(sequence)
         self._slots.retire(sequence.slot, sequence.tokens)

@@ -11,6 +11,7 @@ from collections.abc import Sequence as Tokens
 
 from shared.events import ChoiceEnd
 from shared.requests import Lane
+from workers.engine.adapters import AdapterSet
 from workers.engine.media import TEXT_ONLY, Layout
 from workers.engine.voice import Voice
 
@@ -28,7 +29,8 @@ class Sequence:
     """One choice of one job. `order` is the job's place in the order of arrival.
 
     `computed` of its `tokens` are in the KV memory of `slot`; the last token is never computed
-    before the next one is wanted. `heard` tokens went through the voice.
+    before the next one is wanted, unless as one of the `drafts` that were computed on trial.
+    `heard` tokens went through the voice.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Sequence:
         order: int,
         lane: Lane,
         layout: Layout = TEXT_ONLY,
+        adapters: AdapterSet = (),
     ) -> None:
         self.tokens = [*prompt, *resumed]
         self.prompt_length = len(prompt)
@@ -47,11 +50,15 @@ class Sequence:
         self.order = order
         self.lane = lane
         self.layout = layout
+        self.adapters = adapters
         self.status = Status.WAITING
         self.slot = -1
         self.computed = 0
         self.cached = 0
         self.heard = len(self.tokens)
+        self.drafts: Tokens[int] = ()
+        self.drafted = 0
+        self.accepted = 0
         self.voice: Voice | None = None
         self.end: ChoiceEnd | None = None
 
@@ -90,9 +97,11 @@ class Sequence:
         """How many of its next `count` rows must give logits: those that speak, at the end."""
         return max(0, self.computed + count - (self.heard - 1))
 
-    def advance(self, count: int) -> None:
-        """`count` more tokens were computed."""
+    def advance(self, count: int, drafts: Tokens[int] = ()) -> None:
+        """`count` more tokens were computed, and behind them what may follow."""
         self.computed += count
+        self.drafts = drafts
+        self.drafted += len(drafts)
         if self.status is Status.PREFILL and not self.remaining:
             self.status = Status.DECODE
 
@@ -103,9 +112,15 @@ class Sequence:
         self.advance(leader.computed)
 
     def append(self, token: int) -> None:
-        """One more token was drawn."""
+        """One more token was drawn. If it is the next draft, it is computed already."""
         self.tokens.append(token)
         self.heard += 1
+        if token == next(iter(self.drafts), None):
+            self.drafts = self.drafts[1:]
+            self.computed += 1
+            self.accepted += 1
+        else:
+            self.drafts = ()
 
     def requeue(self) -> None:
         """Its slot was taken away: wait, then prefill everything again."""

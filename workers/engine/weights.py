@@ -25,7 +25,8 @@ class BadModel(ValueError):
 
 
 class Weights:
-    """A llama_model and what decides how its memory may be treated. `pointer` is llama.cpp's."""
+    """A llama_model and what decides how its memory may be treated. `pointer` is llama.cpp's, as
+    are the values of `lora`, its adapters by name."""
 
     def __init__(self, pointer: Any, path: Path, *, offloaded: bool = False) -> None:
         self.pointer = pointer
@@ -37,6 +38,19 @@ class Weights:
             llama_cpp.llama_model_is_recurrent(pointer) or llama_cpp.llama_model_is_hybrid(pointer)
         )
         self.window: int = llama_cpp.llama_model_n_swa(pointer)
+        self.lora: dict[str, Any] = {}
+
+    def add_lora(self, name: str, path: Path) -> None:
+        """Load an adapter; contexts that are opened afterwards may apply it. Raises BadModel."""
+        if not self.generates:
+            raise BadModel(f"the adapter {name!r} is for nothing: {self.path.name} only embeds")
+        pointer = llama_cpp.llama_adapter_lora_init(self.pointer, str(path).encode())
+        if not pointer:
+            raise BadModel(
+                f"the adapter {name!r} ({path}) does not fit {self.path.name}; llama.cpp says why "
+                "in the log"
+            )
+        self.lora[name] = pointer  # freed with the model
 
     @property
     def can_cut(self) -> bool:

@@ -14,6 +14,7 @@ from api import body, streaming
 from api.dialects.anthropic import catalog as anthropic
 from api.dialects.dialect import Dialect
 from api.dialects.openai import answers, completions, embeddings, models, parse, render
+from api.dialects.openai.adapters import list_adapters
 from api.dialects.openai.embeddings import EmbeddingRequest
 from api.dialects.openai.errors import ErrorAnswer, respond
 from api.dialects.openai.extras import EXTRAS, rerank, score
@@ -126,7 +127,7 @@ HANDLERS = (
 )
 
 OPENAI = Dialect(paths=("/v1", "/engines"), respond=respond, errors=ErrorAnswer)
-OPENAI.mount("/", EXTRAS)
+OPENAI.mount("/", (*EXTRAS, list_adapters))
 OPENAI.mount("/engines", (rerank, score))
 OPENAI.mount("/engines/{backend:str}", (rerank, score), guards=[known_backend])
 OPENAI.mount("/v1", HANDLERS)

@@ -10,12 +10,14 @@ from api.dialects.openai.types import (
     GrammarFormat,
     JsonObjectFormat,
     JsonSchemaFormat,
+    Lora,
     RegexFormat,
     ResponseFormat,
     TextFormat,
 )
 from shared.errors import RequestError, Unsupported
 from shared.requests import (
+    Adapter,
     Constraint,
     Grammar,
     JsonObject,
@@ -62,7 +64,7 @@ def common(wire: Generation) -> dict[str, Any]:
         "stop": stops(wire.stop),
         "choices": wire.n or 1,
         "constraint": constraint(wire),
-        "lora": tuple((str(adapter.id), adapter.scale) for adapter in wire.lora or ()),
+        "adapters": tuple(_adapter(one, f"lora[{n}]") for n, one in enumerate(wire.lora or ())),
         "lane": lane(wire),
     }
 
@@ -149,6 +151,13 @@ def _guided(text: str | None) -> Grammar | None:
     if not text:
         return None
     return Grammar(text=text, syntax="gbnf" if "::=" in text else "lark")
+
+
+def _adapter(one: Lora, where: str) -> Adapter:
+    found = [name for name in (one.id, one.name) if name is not None]
+    if len(found) != 1:
+        raise RequestError(f"{where}: either name or id says which adapter", param=where)
+    return Adapter(name=found[0], scale=one.scale)
 
 
 def _stream_options(wire: Generation) -> None:

@@ -190,8 +190,11 @@ class StreamOptions(Wire, frozen=True, kw_only=True):
 
 
 class Lora(Wire, frozen=True, kw_only=True):
-    id: int | str
-    scale: float
+    """One adapter, by its name or, as llama-server has it, by its place in the model's list."""
+
+    scale: Annotated[float, Meta(ge=-10, le=10)]
+    id: Count | None = None
+    name: Annotated[str, Meta(min_length=1)] | None = None
 
 
 class Generation(Wire, frozen=True, kw_only=True):
@@ -240,7 +243,7 @@ class Generation(Wire, frozen=True, kw_only=True):
     guided_choice: Annotated[list[str], Meta(min_length=1)] | None = None
     guided_grammar: str | None = None
     response_format: ResponseFormat | None = None
-    lora: list[Lora] | None = None
+    lora: Annotated[list[Lora], Meta(max_length=16)] | None = None
 
     user: str | None = None
     cache_prompt: bool | None = None

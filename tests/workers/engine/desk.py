@@ -18,7 +18,7 @@ GREEDY = Sampling(temperature=0)
 class Desk:
     """`text[key]`, `tokens[key][choice]` and `ends[key]` are what the engine delivered so far."""
 
-    def __init__(self, runner: Any = None, **config: int) -> None:
+    def __init__(self, runner: Any = None, **config: Any) -> None:
         self.runner = runner or ScriptedRunner()
         self.engine = Engine(self.runner, deliver=self._take, **config)
         self.text: dict[str, str] = defaultdict(str)

@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from shared.requests import Sampling
 from tests.fakes import ScriptedRunner
 from tests.workers.engine.desk import Desk
+from tests.workers.engine.drafters import Free, Knowing
+from workers.engine.speculation import Speculation
 
 PREFIXES = st.sampled_from(["", "s" * 40, "s" * 40 + "t" * 30, "u" * 70])
+SAME = ("max_tokens", "choices", "lane", "seed", "adapters")
 JOBS = st.fixed_dictionaries(
     {
         "prefix": PREFIXES,
@@ -21,6 +24,7 @@ JOBS = st.fixed_dictionaries(
         "seed": st.integers(0, 3),
         "mirostat": st.sampled_from([0, 0, 0, 2]),
         "resumed": st.sampled_from([0, 0, 3]),
+        "adapters": st.sampled_from([(), (), (("one", 1.0),), (("two", 1.0),)]),
     }
 )
 ACTIONS = st.lists(
@@ -38,11 +42,19 @@ ENGINES = st.fixed_dictionaries(
         "slots": st.integers(1, 5),
         "cells": st.sampled_from([128, 256, 2048]),
         "can_cut": st.booleans(),
+        "exact": st.booleans(),
         "prefix_cache": st.sampled_from([-1, 0, 50]),
         "host_cache_bytes": st.sampled_from([0, 150, 10_000]),
         "prefill_budget": st.sampled_from([5, 30, 200]),
+        "draft_max": st.sampled_from([0, 3, 20]),
     }
 )
+
+
+def config_of(engine: dict) -> dict:
+    """The engine's part of it; the runner's stays."""
+    speculation = Speculation(Knowing(), most=engine.pop("draft_max"), prices=Free())
+    return {name: engine.pop(name) for name in CONFIG} | {"speculation": speculation}
 
 
 def said_alone(job: dict, count: int) -> list[list[int]]:
@@ -54,7 +66,7 @@ def said_alone(job: dict, count: int) -> list[list[int]]:
 
 
 def submit(desk: Desk, job: dict, *, key: str) -> None:
-    fields = {name: job[name] for name in ("max_tokens", "choices", "lane", "seed")}
+    fields = {name: job[name] for name in SAME}
     if job["resumed"]:
         count = min(job["resumed"], job["max_tokens"])
         fields["resumed"] = tuple(map(tuple, said_alone(job, count)))
@@ -84,7 +96,7 @@ def play(desk: Desk, actions: list) -> dict[str, dict]:
 @settings(max_examples=100, deadline=None)
 @given(ENGINES, ACTIONS)
 def test_every_job_has_one_end_and_nothing_is_left(engine: dict, actions: list) -> None:
-    config = {name: engine.pop(name) for name in CONFIG}
+    config = config_of(engine)
     desk = Desk(ScriptedRunner(context_length=128, batch_rows=256, **engine), **config)
     jobs = play(desk, actions)
     assert desk.ends.keys() == jobs.keys()
@@ -102,7 +114,7 @@ def test_every_job_has_one_end_and_nothing_is_left(engine: dict, actions: list) 
     ENGINES, st.lists(st.one_of(JOBS, st.tuples(st.just("step"), st.integers(1, 9))), max_size=12)
 )
 def test_company_changes_nobodys_text(engine: dict, actions: list) -> None:
-    config = {name: engine.pop(name) for name in CONFIG}
+    config = config_of(engine)
     desk = Desk(ScriptedRunner(context_length=128, batch_rows=256, **engine), **config)
     for key, job in play(desk, actions).items():
         skipped = min(job["resumed"], job["max_tokens"])

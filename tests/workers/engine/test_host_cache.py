@@ -146,7 +146,7 @@ def test_idle_prefixes_make_way_for_a_whole_state() -> None:
 
 
 def test_less_of_what_was_saved_can_be_wanted() -> None:
-    entry = HostCache(most_bytes=LARGE, can_cut=True).place(tuple(A.encode()), held=0)
+    entry = HostCache(most_bytes=LARGE, can_cut=True).place(tuple(A.encode()), (), held=0)
     for can_cut, cut in ((True, Found(-1, 50, saved=entry)), (False, Found())):
         slots = Slots(sequence_ids=1, cells=200, idle_cells=0, can_cut=can_cut)
         assert slots.cut(Found(-1, 100, saved=entry), 50) == cut
@@ -201,11 +201,11 @@ def test_the_books_are_right(saved: list, wanted: Sequence[int], can_cut: bool) 
     cache = HostCache(most_bytes=100, can_cut=can_cut)
     kept = []
     for tokens, size in saved:
-        place = cache.place(tokens, held=0)
+        place = cache.place(tokens, (), held=0)
         if place is not None and place.allot(size) is not None:
             kept.append(place)
         cache.check()
-    entry, length = cache.find(wanted)
+    entry, length = cache.find(wanted, (), held=0, room=1000)
     assert (entry is None) == (length == 0)
     if entry is not None:
         assert entry in kept

@@ -170,6 +170,7 @@ async def test_a_configuration_is_kept_and_applied(
             {"raw-runtime-flags": "--cache-type-k bf16 --flash-attn off"},
             {"caravan": {"cache_type_k": "bf16", "flash_attention": "off"}},
         ),
+        ({"runtime-flags": ["--draft-max", "0"]}, {"caravan": {"draft_max": 0}}),
         ({"runtime-flags": ["-c", "8"], "raw-runtime-flags": "-c 9"}, {"context-size": 8}),
         ({"raw-runtime-flags": "--reasoning-budget 0"}, {"llamacpp": {"reasoning-budget": 0}}),
         ({"mode": "embedding", "context-size": 8}, {"context-size": 8}),

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from shared.events import Event, Finished, Scores, Tokens, Usage
+from shared.presence import LoadedModel
 from shared.requests import Detokenize, Prompt, Request, Rerank, Tokenize
 from tests.api.fleet import MODEL, FakeWorker
 
@@ -158,3 +159,20 @@ async def test_apply_template_is_the_prompt(client: httpx.AsyncClient, worker: F
 async def test_tokenize_needs_one_text(client: httpx.AsyncClient, body: dict[str, Any]) -> None:
     answer = await client.post("/tokenize", json={"model": "smollm2", **body})
     assert answer.json()["error"]["param"] == "content"
+
+
+async def test_adapters_of_loaded_models_are_listed(
+    client: httpx.AsyncClient, worker: FakeWorker
+) -> None:
+    await worker.show(
+        LoadedModel(model="ai/two:latest", adapters=("b", "a")),
+        LoadedModel(model="ai/one:latest", adapters=("a",)),
+        LoadedModel(model="ai/none:latest"),
+    )
+    answer = await client.get("/lora-adapters")
+    assert answer.json() == [
+        {"id": 0, "name": "a", "model": "ai/one:latest", "scale": 0.0},
+        {"id": 0, "name": "b", "model": "ai/two:latest", "scale": 0.0},
+        {"id": 1, "name": "a", "model": "ai/two:latest", "scale": 0.0},
+    ]
+    assert (await client.post("/lora-adapters", json=[])).status_code == 405

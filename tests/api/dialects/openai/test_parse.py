@@ -14,6 +14,7 @@ from api.dialects.openai.types import ChatRequest, CompletionRequest
 from shared.errors import RequestError, Unsupported
 from shared.messages import Audio, Image, Message, Text, Tool, ToolCall
 from shared.requests import (
+    Adapter,
     Chat,
     Generate,
     Grammar,
@@ -81,7 +82,7 @@ HONOURED: dict[str, tuple[Any, dict[str, Any]]] = {
     "stop": (["a", "b"], {"stop": ("a", "b")}),
     "logprobs": (True, {"logprobs": 0}),
     "service_tier": ("flex", {"lane": "batch"}),
-    "lora": ([{"id": 0, "scale": 0.5}], {"lora": (("0", 0.5),)}),
+    "lora": ([{"id": 0, "scale": 0.5}], {"adapters": (Adapter(name=0, scale=0.5),)}),
     "response_format": ({"type": "json_object"}, {"constraint": JsonObject()}),
     "grammar": ('root ::= "a"', {"constraint": Grammar(text='root ::= "a"', syntax="gbnf")}),
     "json_schema": ({"type": "null"}, {"constraint": JsonSchema(schema={"type": "null"})}),
@@ -205,6 +206,11 @@ def test_defaults_are_the_canonical_ones() -> None:
         ({"repeat_penalty": 1.1, "repetition_penalty": 1.1}, "repetition_penalty"),
         ({"continue_final_message": True}, "continue_final_message"),
         ({"service_tier": "priority"}, "service_tier"),
+        ({"lora": [{"id": 0, "scale": 1}, {"scale": 1}]}, "lora[1]"),
+        ({"lora": [{"id": 0, "name": "a", "scale": 1}]}, "lora[0]"),
+        ({"lora": [{"id": 0}]}, "lora[0].scale"),
+        ({"lora": [{"id": 0, "scale": 11}]}, "lora[0].scale"),
+        ({"lora": [{"id": "0", "scale": 1}]}, "lora[0].id"),
         ({"surprise": 1}, "surprise"),
     ],
 )  # fmt: skip
@@ -268,6 +274,12 @@ def test_an_image_must_come_along(url: str) -> None:
     with pytest.raises(RequestError) as caught:
         parsed(messages=[{"role": "user", "content": [part]}])
     assert caught.value.param == "messages[0].content[0].image_url.url"
+
+
+def test_adapters_by_place_and_by_name() -> None:
+    wanted = [{"name": "style", "scale": 0.5}, {"id": 1, "scale": -1}]
+    adapters = (Adapter(name="style", scale=0.5), Adapter(name=1, scale=-1.0))
+    assert parsed(lora=wanted).adapters == adapters
 
 
 def test_logprobs_counts_alternatives() -> None:
