@@ -20,7 +20,8 @@ from msgspec.structs import replace
 from shared.errors import RequestError, Unsupported
 from shared.messages import Image, Link, Message, Part
 from shared.requests import Chat, Generate, Request, Tokenize
-from shared.settings import Settings, listed
+from shared.setting_values import listed
+from shared.settings import Settings
 
 MOST_LINKS = 32
 PORTS = {"http": 80, "https": 443}

@@ -163,6 +163,9 @@ def open_loop(settings: Settings, path: Path | None = None) -> Iterator[Loop]:
         context=settings.context,
         threads=settings.threads,
         exact=settings.exact,
+        cache_type_k=settings.cache_type_k,
+        cache_type_v=settings.cache_type_v,
+        flash_attention=settings.flash_attention,
         batch_rows=max(512, settings.prefill_budget + settings.slots),
     ) as runner:
         loop = Loop(runner, ModelText(runner.vocab, gguf.read(path)), settings)

@@ -1,7 +1,8 @@
 """What the engine's own ideas are worth, each against the same engine without it, in one run.
 
 A prompt that users share is computed once; a long prompt leaves running streams their pace; a
-schema costs a mask a token; guesses spare steps where a text repeats itself; adapters take turns;
+prompt that comes back when its cells were needed by others is loaded from host memory; a schema
+costs a mask a token; guesses spare steps where a text repeats itself; adapters take turns;
 embeddings of many texts share their decodes.
 """
 
@@ -21,6 +22,7 @@ from bench import llama_server
 from bench.adapters import adapters
 from bench.embeddings import embeddings
 from bench.guesses import guesses
+from bench.returning import returning
 from bench.stand import Stand, Tokens
 from shared.requests import JsonSchema
 from shared.settings import read
@@ -57,6 +59,7 @@ async def run(console: Console) -> None:
         stand = Stand(weights, settings)
         console.print(shared_prefix(stand, path))
         console.print(long_prompt(stand))
+        console.print(returning(stand))
         console.print(constrained(stand))
         console.print(guesses(stand))
     console.print(adapters(path, settings))

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from msgspec.structs import replace
+
 from bench.engine_loop import GREEDY, Silent
 from bench.prompts import prompt
 from shared.requests import Sampling
@@ -45,6 +47,7 @@ class Bench:
             prefill_budget=settings.prefill_budget,
             prefill_stretch=settings.prefill_stretch,
             prefix_cache=settings.prefix_cache,
+            host_cache_bytes=settings.host_cache_mib << 20,
             speculation=Speculation(most=draft_max),
         )
         self.times_s: dict[str, list[float]] = defaultdict(list)
@@ -100,10 +103,10 @@ class Stand:
         self._settings = settings
 
     @contextmanager
-    def bench(self, *, sharing: bool = True, draft_max: int = 0) -> Iterator[Bench]:
-        """An engine as a worker with these settings would open it, without guesses unless asked
-        for: what else is measured here is not to depend on what the text is."""
-        settings = self._settings
+    def bench(self, *, sharing: bool = True, draft_max: int = 0, **changed: int) -> Iterator[Bench]:
+        """An engine as a worker with these settings, some of them changed, would open it, without
+        guesses unless asked for: what else is measured is not to depend on what the text is."""
+        settings = replace(self._settings, **changed)
         with LlamaRunner.share(
             self._weights,
             slots=settings.slots,
@@ -111,6 +114,9 @@ class Stand:
             context=settings.context,
             threads=settings.threads,
             exact=settings.exact,
+            cache_type_k=settings.cache_type_k,
+            cache_type_v=settings.cache_type_v,
+            flash_attention=settings.flash_attention,
             batch_rows=max(512, settings.prefill_budget + settings.slots),
         ) as runner:
             opened = Bench(runner if sharing else NoSharing(runner), settings, draft_max=draft_max)

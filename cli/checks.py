@@ -8,7 +8,8 @@ import socket
 from pathlib import Path
 
 from cli.problems import Problem
-from shared.settings import Settings, split_paths
+from shared.setting_values import split_paths
+from shared.settings import Settings
 
 GGUF_MAGIC = b"GGUF"
 

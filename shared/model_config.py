@@ -2,30 +2,30 @@
 
 A member stands alone in the hash (`<ref> <member>` -> JSON), so two who configure at once lose
 nothing of each other's. None means: not set, the worker's own setting counts.
+What does not go together is refused here as far as it is seen here, and else at the load.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 from redis.asyncio import Redis
 
-from shared import codec, keys
+from shared import cache_types, codec, keys
+from shared.cache_types import CacheType, FlashAttention
 from shared.control import Configured
 from shared.errors import RequestError
 from shared.settings import Settings
-
-CacheType = Literal["f16", "q8_0", "q4_0"]
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One model's configuration; only what is honoured has a place here.
 
     `context_size` in tokens (0 = what the model was trained for), `keep_alive_s` negative = for
-    ever (then it is not evicted either), 0 = unload when idle; the next eight are a worker's
+    ever (then it is not evicted either), 0 = unload when idle; the next eleven are a worker's
     settings of the same name, for this model; `reasoning_budget` in tokens (-1 = no limit) is the
     api's to apply.
     """
@@ -40,7 +40,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool | None = None
     threads: Annotated[int, Meta(ge=0)] | None = None
     gpu_layers: Annotated[int, Meta(ge=-1)] | None = None
-    cache_type: CacheType | None = None
+    cache_type_k: CacheType | None = None
+    cache_type_v: CacheType | None = None
+    flash_attention: FlashAttention | None = None
     reasoning_budget: Annotated[int, Meta(ge=-1)] | None = None
 
 
@@ -50,6 +52,7 @@ AS_SETTINGS = {
     "context_size": "context",
     **{name: name for name in ("slots", "cells", "prefill_budget", "prefix_cache", "draft_max")},
     **{name: name for name in ("exact", "threads", "gpu_layers")},
+    **{name: name for name in ("cache_type_k", "cache_type_v", "flash_attention")},
 }
 
 
@@ -83,14 +86,15 @@ async def read_all(redis: Redis) -> dict[str, ModelConfig]:
 
 async def merge(redis: Redis, model: str, config: ModelConfig) -> None:
     """Set what is not None, leave the rest, tell the workers. An idle model is loaded anew for its
-    next request where that is needed; a busy one keeps what it has until it is idle."""
-    given = {
-        _field(model, name): msgspec.json.encode(value)
-        for name, value in msgspec.structs.asdict(config).items()
-        if value is not None
+    next request where that is needed; a busy one keeps what it has until it is idle.
+    Raises RequestError for what cannot be beside what was set before."""
+    chosen = {
+        name: value for name, value in msgspec.structs.asdict(config).items() if value is not None
     }
-    if not given:
+    if not chosen:
         return
+    _check(msgspec.structs.replace(await read(redis, model), **chosen))
+    given = {_field(model, name): msgspec.json.encode(value) for name, value in chosen.items()}
     pipe = redis.pipeline(transaction=False)
     pipe.hset(keys.CONFIGS, mapping=given)
     pipe.publish(keys.CONTROL, codec.encode(Configured(model=model)))
@@ -132,6 +136,12 @@ def needs_load(before: ModelConfig, after: ModelConfig) -> bool:
         for name in MEMBERS
         if name not in APPLIED_LIVE
     )
+
+
+def _check(config: ModelConfig) -> None:
+    why = cache_types.fault(config.cache_type_v or "f16", config.flash_attention or "auto")
+    if why:
+        raise RequestError(f"flash_attention='off' cannot be: {why}", param="flash_attention")
 
 
 def _field(model: str, name: str) -> str:

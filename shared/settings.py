@@ -13,6 +13,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from shared import cache_types
+from shared.cache_types import CacheType, FlashAttention
+
 PREFIX = "CARAVAN_"
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -149,11 +152,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = ""
     prefix_cache: Annotated[
         int,
-        _about("Cells that idle cached prefixes may keep; -1 = 4096 on a CPU, all on a GPU", ge=-1),
+        _about(
+            "Cells that idle cached prefixes may keep; -1 = all on a GPU; on a CPU 4096, of which "
+            "1024 for prefixes nobody came back to yet",
+            ge=-1,
+        ),
     ] = -1
+    host_cache_mib: Annotated[
+        int,
+        _about("Host memory for prefixes whose cells others need, MiB a model; 0 = off", ge=0),
+    ] = 0
+    cache_type_k: Annotated[
+        CacheType, _about("How KV cells hold keys: f16, bf16, q8_0 or q4_0")
+    ] = "f16"
+    cache_type_v: Annotated[
+        CacheType, _about("How KV cells hold values: as keys; q8_0 and q4_0 need flash attention")
+    ] = "f16"
+    flash_attention: Annotated[
+        FlashAttention, _about("on, off, or auto: where the device and the model can")
+    ] = "auto"
     exact: Annotated[
         bool,
-        _about("On CPU, a stream that moves to another worker goes on with the very same text"),
+        _about(
+            "On CPU, with flash attention, a stream that moves to another worker goes on with the "
+            "very same text; values that would be f16 beside f16 keys are held as bf16 for it"
+        ),
     ] = True
     threads: Annotated[int, _about("Threads of the engine; 0 = one a core", ge=0)] = 0
     image_threads: Annotated[
@@ -247,7 +270,10 @@ def read(environment: Mapping[str, str] = os.environ) -> Settings:
         except msgspec.ValidationError as error:
             why = str(error).split(" - at ")[0]
             raise BadSetting(f"{variable(name)}={value!r} cannot be: {why}") from error
-    return msgspec.convert(given, Settings, strict=False)
+    found = msgspec.convert(given, Settings, strict=False)
+    if why := cache_types.fault(found.cache_type_v, found.flash_attention):
+        raise BadSetting(f"{variable('flash_attention')}='off' cannot be: {why}")
+    return found
 
 
 def environment(**given: str) -> dict[str, str]:
@@ -258,17 +284,6 @@ def environment(**given: str) -> dict[str, str]:
 def suggest(name: str, value: str) -> None:
     """Set a library's own variable for this process, unless its user has set it."""
     os.environ.setdefault(name, value)
-
-
-def listed(text: str) -> tuple[str, ...]:
-    """The entries of a comma-separated setting."""
-    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
-
-
-def split_paths(given: str) -> tuple[str, str]:
-    """`MODEL.gguf+PROJECTOR` as its two paths, the second empty where there is none."""
-    at = given.lower().find(".gguf+")
-    return (given[: at + 5], given[at + 6 :]) if at >= 0 else (given, "")
 
 
 def variable(field: str) -> str:

@@ -11,7 +11,18 @@ import numpy as np
 from shared.events import ChoiceEnd, Event, Logprob, TextDelta
 from shared.requests import Sampling
 from workers.engine.adapters import AdapterSet
-from workers.engine.plan import Bury, Chunk, Copy, Cut, Edit, EngineError, Logits, Plan
+from workers.engine.plan import (
+    Bury,
+    Chunk,
+    Copy,
+    Cut,
+    Edit,
+    EngineError,
+    Load,
+    Logits,
+    Plan,
+    Save,
+)
 from workers.engine.seeds import sampler_seed
 
 END = 256  # ScriptedRunner's end-of-generation token; every other token is one byte
@@ -53,7 +64,7 @@ class ScriptedRunner:
     `answers` are texts for prompts (the longest prompt that fits); other prompts get letters by
     checksum, with no end. An embedding is the byte that its first number says. Adapters change the
     checksum, and a memory holds what one set of them computed. Counts computed
-    tokens and keeps the plans. `refuse` makes the next
+    tokens and keeps the plans and all edits. `refuse` makes the next
     decodes answer "no cells", `breaks` makes one raise.
     """
 
@@ -72,7 +83,7 @@ class ScriptedRunner:
     ) -> None:
         self.slots = slots
         self.sequence_ids = sequence_ids or slots + 8
-        self.cells = self.idle_cells = cells
+        self.cells = self.idle_cells = self.new_cells = cells
         self.context_length = context_length
         self.batch_rows = batch_rows
         self.can_cut = can_cut
@@ -82,6 +93,7 @@ class ScriptedRunner:
         self.ends = np.array([END])
         self.computed = 0
         self.plans: list[Plan] = []
+        self.edits: list[Edit] = []
         self.refuse = 0
         self.breaks = False
         self.open_samplers = 0
@@ -137,6 +149,7 @@ class ScriptedRunner:
         return _bytes(self._memory[slot]).decode("latin-1")
 
     def _edit(self, edit: Edit) -> None:
+        self.edits.append(edit)
         match edit:
             case Copy(source, target, length, lag):
                 positions, end = self._positions[source], length - lag
@@ -155,6 +168,15 @@ class ScriptedRunner:
                 assert self.can_cut, "a memory that cannot be cut"
                 self._memory[grave] += self._memory[slot][keep:]
                 del self._memory[slot][keep:], self._positions[slot][keep:]
+            case Save(slot, into):
+                state = _bytes(self._memory[slot])
+                if (data := into.allot(len(state))) is not None:
+                    data[:] = list(state)
+            case Load(saved, slot):
+                assert not self._memory[slot], "load into a slot that holds something"
+                assert self.used + len(saved.data) <= self.cells, "load without cells"
+                self._memory[slot] = [(next(self._cell), int(value)) for value in saved.data]
+                self._positions[slot] = list(range(len(saved.data)))
 
     def _compute(self, chunks: Sequence[Chunk], adapters: AdapterSet) -> None:
         self._rows, row = {}, 0

@@ -67,9 +67,7 @@ async def load(
             opened.callback(_close, served.embeddings)
             if order.announce:
                 await announce(queue.redis, order, context=served.context)
-            served.fingerprint = fingerprint.of(
-                order.facts, order.config, order.settings, order.adapters
-            )
+            served.fingerprint = fingerprint.of(order.facts, order.settings, order.adapters)
             tenure.ready_s = tenure.used_s = time.monotonic()
             _report(order, served, grown_bytes=memory.resident_bytes() - before_bytes)
             yield served

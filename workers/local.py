@@ -7,7 +7,8 @@ from pathlib import Path
 
 from shared import refs
 from shared.presence import ModelCard
-from shared.settings import BadSetting, Settings, listed, split_paths
+from shared.setting_values import listed, split_paths
+from shared.settings import BadSetting, Settings
 from workers.models import cards
 from workers.models.gguf import ModelFacts
 

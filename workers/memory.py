@@ -14,7 +14,7 @@ import llama_cpp
 import msgspec
 from msgspec.structs import replace
 
-from shared.model_config import CacheType
+from shared.cache_types import CacheType
 from shared.settings import Settings
 from workers.engine.runner import DEFAULT_CELLS, IDLE_IDS, MOST_SEQUENCE_IDS
 from workers.engine.vectors import BATCH_ROWS, MOST_SEQUENCES
@@ -24,7 +24,7 @@ LEAST_BATCH_ROWS = 512
 PROJECTOR_BUFFERS_BYTES = 512 << 20  # a large image, with what was encoded before
 RESERVE_SHARE = 0.1
 RESERVE_MOST_BYTES = 2 << 30
-BYTES: dict[CacheType, float] = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}  # bf16 as f16
+BYTES: dict[CacheType, float] = {"f16": 2.0, "bf16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 FLOAT = 4
 CELLS_STEP = 256  # llama.cpp rounds the number of cells up to it
 DEVICE_GPU = 1  # ggml_backend_dev_type; 0 is the CPU
@@ -32,7 +32,8 @@ DEVICE_GPU = 1  # ggml_backend_dev_type; 0 is the CPU
 
 class Need(msgspec.Struct, frozen=True, kw_only=True):
     """What one model takes, in bytes. `vectors` only once embeddings are asked of a model that
-    generates; one that gives nothing else has it in `cells` and `buffers`."""
+    generates; one that gives nothing else has it in `cells` and `buffers`. The host cache counts to
+    the cells where both are in RAM."""
 
     weights: int
     cells: int
@@ -45,9 +46,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
         return self.weights + self.cells + self.buffers
 
 
-def need(
-    facts: ModelFacts, settings: Settings, *, cache_type: CacheType = "f16", size_bytes: int = 0
-) -> Need:
+def need(facts: ModelFacts, settings: Settings, *, size_bytes: int = 0) -> Need:
     """Of a model with these settings; `size_bytes` where the weights are in more than one file."""
     vectors = _vectors(facts)
     weights = size_bytes or facts.size_bytes
@@ -55,11 +54,15 @@ def need(
         return Need(weights=weights, cells=vectors[0], buffers=vectors[1])
     rows = batch_rows(settings)
     cells = _rounded(cell_count(facts, settings))
+    flash = settings.flash_attention != "off"
+    keys, values = BYTES[settings.cache_type_k], BYTES[settings.cache_type_v]
     ids = min(MOST_SEQUENCE_IDS, settings.slots + IDLE_IDS)
+    host = 0 if uses_gpu(settings) else settings.host_cache_mib << 20
     return Need(
         weights=weights,
-        cells=_cells_bytes(facts, cells, BYTES[cache_type]) + _state_bytes(facts, settings.slots),
-        buffers=_buffers(facts, rows=rows, cells=cells) + ids * facts.vocab_size * FLOAT,
+        cells=_cells_bytes(facts, cells, keys, values) + _state_bytes(facts, settings.slots) + host,
+        buffers=_buffers(facts, rows=rows, cells=cells, flash=flash)
+        + ids * facts.vocab_size * FLOAT,
         vectors=sum(vectors),
     )
 
@@ -100,17 +103,18 @@ def _vectors(facts: ModelFacts) -> tuple[int, int]:
     """Cells and buffers of a context for embeddings (workers/engine/vectors.py)."""
     longest = facts.context_length or BATCH_ROWS
     rows = min(BATCH_ROWS, longest) if _generates(facts) else max(BATCH_ROWS, longest)
-    cells = _cells_bytes(facts, rows, BYTES["f16"]) if facts.causal else 0
+    cells = _cells_bytes(facts, rows, BYTES["f16"], BYTES["f16"]) if facts.causal else 0
     ids = MOST_SEQUENCES * (facts.vocab_size if facts.causal else facts.embedding_length)
     return cells, _buffers(facts, rows=rows, cells=rows) + ids * FLOAT
 
 
-def _cells_bytes(facts: ModelFacts, cells: int, per_number: float) -> int:
+def _cells_bytes(facts: ModelFacts, cells: int, key_bytes: float, value_bytes: float) -> int:
+    """Keys and values of every layer; bytes are those of one number."""
     every = (facts.head_count_kv or facts.head_count,) * facts.block_count
     heads = sum(facts.kv_heads[: facts.block_count] or every)
     head = facts.embedding_length // max(1, facts.head_count)
-    width = (facts.key_length or head) + (facts.value_length or head)
-    return int(heads * width * cells * per_number)
+    width = (facts.key_length or head) * key_bytes + (facts.value_length or head) * value_bytes
+    return int(heads * width * cells)
 
 
 def _state_bytes(facts: ModelFacts, slots: int) -> int:
@@ -118,11 +122,12 @@ def _state_bytes(facts: ModelFacts, slots: int) -> int:
     return facts.state_floats * layers * slots * FLOAT
 
 
-def _buffers(facts: ModelFacts, *, rows: int, cells: int) -> int:
-    """The widest moment of a step: either its logits or what is inside a layer."""
+def _buffers(facts: ModelFacts, *, rows: int, cells: int, flash: bool = True) -> int:
+    """The widest moment of a step: either its logits or what is inside a layer. The mask holds two
+    bytes a cell; without flash attention four, and every head has as many."""
     width, inner = facts.embedding_length, facts.feed_forward_length
     logits = facts.vocab_size + 2 * width if facts.causal else 0
-    layer = 6 * width + 3 * inner + cells // 2  # the mask holds two bytes a cell
+    layer = 6 * width + 3 * inner + (cells // 2 if flash else cells * (1 + facts.head_count))
     return rows * max(logits, layer) * FLOAT
 
 

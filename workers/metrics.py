@@ -31,7 +31,7 @@ HISTOGRAMS = {
 }
 COUNTERS = {
     "prefill_tokens": "Prompt tokens computed",
-    "cached_tokens": "Prompt tokens taken from the KV cache instead",
+    "cached_tokens": "Prompt tokens taken from a cache instead",
     "decode_tokens": "Tokens generated",
     "draft_tokens": "Tokens guessed ahead and computed",
     "accepted_tokens": "Of these, those that came true",
@@ -41,6 +41,7 @@ GAUGES = {
     "slots_busy": "Sequences in prefill or decode",
     "engine_waiting": "Claimed and not admitted yet",
     "kv_cells_used": "KV cells in use, cache included",
+    "host_cache_bytes": "Host memory in use for prefixes that left the KV cells",
 }
 
 
@@ -116,6 +117,7 @@ class ModelMetrics:
         self._set["slots_busy"](stats.running)
         self._set["engine_waiting"](stats.waiting)
         self._set["kv_cells_used"](stats.cells_used)
+        self._set["host_cache_bytes"](stats.saved_bytes)
 
     def claimed(self, claim: Claim) -> None:
         """A job came from the queue, for the first time or again."""

@@ -72,5 +72,7 @@ def _runner(order: Order, weights: Weights) -> AbstractContextManager[LlamaRunne
         threads=settings.threads,
         exact=settings.exact,
         batch_rows=memory.batch_rows(settings),
-        cache_type=order.config.cache_type or "f16",
+        cache_type_k=settings.cache_type_k,
+        cache_type_v=settings.cache_type_v,
+        flash_attention=settings.flash_attention,
     )

@@ -50,7 +50,7 @@ def order_of(
     mine = applied(config, settings)
     if not mine.context and config.context_size is None and packaged_context > 0:
         mine = replace(mine, context=packaged_context)
-    need = memory.need(facts, mine, cache_type=config.cache_type or "f16", size_bytes=size_bytes)
+    need = memory.need(facts, mine, size_bytes=size_bytes)
     if projector is not None:
         need = memory.with_projector(need, projector.size_bytes)
     return Order(

@@ -18,7 +18,8 @@ from api.app import Application, create_app
 from shared import presence
 from shared.presence import WorkerCard
 from shared.queue import Queue
-from shared.settings import Settings, listed
+from shared.setting_values import listed
+from shared.settings import Settings
 from tests.workers.models.store.files import gguf_bytes
 from workers.models.remote import options
 from workers.models.store.package import package

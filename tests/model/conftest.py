@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,8 +69,9 @@ def fresh_desk(weights: Weights) -> Iterator[OpenDesk]:
     """Engines over contexts of the test's own: `fresh_desk(cells=512, slots=4)`."""
     with ExitStack() as stack:
 
-        def open_desk(*, prefill_budget: int = 256, **options: int) -> Desk:
-            runner = stack.enter_context(LlamaRunner.share(weights, exact=True, **options))
-            return Desk(runner, prefill_budget=prefill_budget)
+        def open_desk(*, engine: dict[str, int] | None = None, **options: Any) -> Desk:
+            options = {"exact": True, **options}
+            runner = stack.enter_context(LlamaRunner.share(weights, **options))
+            return Desk(runner, **engine or {})
 
         yield open_desk

@@ -9,7 +9,6 @@ import pytest
 from shared.events import Logprob, TextDelta
 from shared.requests import Sampling
 from tests.fakes import PlainText
-from tests.model.conftest import OpenDesk
 from tests.workers.engine.desk import GREEDY, Desk
 from workers.engine.weights import Weights
 
@@ -114,10 +113,3 @@ def test_logprobs_are_sane(desk: Desk, story: tuple[int, ...]) -> None:
         assert one.chosen == one.top[0], "greedy takes the most likely"
         assert 0.2 < sum(math.exp(other.logprob) for other in one.top) <= 1 + 1e-5
         assert len({other.id for other in one.top}) == 20
-
-
-def test_quantised_cells_decode(fresh_desk: OpenDesk, story: tuple[int, ...]) -> None:
-    desk = fresh_desk(cells=256, slots=2, cache_type="q8_0")
-    desk.submit(story, key="job", max_tokens=6)
-    desk.run()
-    assert desk.ends["job"].kind == "finished"

@@ -50,11 +50,22 @@ async def test_members_of_another_version_are_passed_over(fake_redis: ArqRedis) 
     assert (await model_config.read_all(fake_redis))[MODEL] == ModelConfig(slots=3)
 
 
-@pytest.mark.parametrize("members", [{"slots": 0}, {"context_size": -1}, {"cache_type": "q3"}])
+@pytest.mark.parametrize("members", [{"slots": 0}, {"context_size": -1}, {"cache_type_k": "q3"}])
 def test_what_cannot_be_is_refused_by_name(members: dict[str, object]) -> None:
     with pytest.raises(RequestError) as refused:
         model_config.of(**members)
     assert refused.value.param == next(iter(members))
+
+
+async def test_what_does_not_go_with_what_was_set_before_is_refused(fake_redis: ArqRedis) -> None:
+    await model_config.merge(fake_redis, MODEL, ModelConfig(cache_type_v="q8_0"))
+    with pytest.raises(RequestError, match="q8_0 need flash attention") as refused:
+        await model_config.merge(fake_redis, MODEL, ModelConfig(flash_attention="off", slots=2))
+    assert refused.value.param == "flash_attention"
+    assert await model_config.read(fake_redis, MODEL) == ModelConfig(cache_type_v="q8_0")
+    both = ModelConfig(cache_type_v="f16", flash_attention="off")
+    await model_config.merge(fake_redis, MODEL, both)
+    assert await model_config.read(fake_redis, MODEL) == both
 
 
 def test_settings_of_a_model_lie_over_the_workers() -> None:
@@ -62,6 +73,8 @@ def test_settings_of_a_model_lie_over_the_workers() -> None:
     seen = model_config.applied(model_config.of(context_size=0, slots=8, exact=False), mine)
     assert (seen.context, seen.slots, seen.threads, seen.exact) == (0, 8, 2, False)
     assert msgspec.structs.replace(seen, context=100, slots=4, exact=True) == mine
+    seen = model_config.applied(model_config.of(cache_type_k="q8_0", flash_attention="on"), mine)
+    assert (seen.cache_type_k, seen.cache_type_v, seen.flash_attention) == ("q8_0", "f16", "on")
 
 
 def test_only_what_is_fixed_at_a_load_needs_one() -> None:

@@ -21,6 +21,21 @@ def test_other_memory_stops_the_start(given: str) -> None:
         read({"CARAVAN_MEMORY": given})
 
 
+@pytest.mark.parametrize("name", ["CARAVAN_CACHE_TYPE_K", "CARAVAN_CACHE_TYPE_V"])
+def test_cells_of_other_types_stop_the_start(name: str) -> None:
+    assert read({name: "bf16"}) != Settings()
+    with pytest.raises(BadSetting, match=f"{name}='q5_1'"):
+        read({name: "q5_1"})
+
+
+@pytest.mark.parametrize("values", ["q8_0", "q4_0"])
+def test_quantised_values_without_flash_attention_stop_the_start(values: str) -> None:
+    given = {"CARAVAN_FLASH_ATTENTION": "off"}
+    assert read({**given, "CARAVAN_CACHE_TYPE_K": values}).flash_attention == "off"
+    with pytest.raises(BadSetting, match=f"CARAVAN_FLASH_ATTENTION='off'.*{values}"):
+        read({**given, "CARAVAN_CACHE_TYPE_V": values})
+
+
 def test_models_are_a_list() -> None:
     assert Settings(model="a=/x/y=1.gguf, ai/b ,").models == (("a", "/x/y=1.gguf"), ("ai/b", ""))
     assert Settings(model="").models == ()

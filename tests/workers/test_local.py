@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from shared.model_config import ModelConfig
-from shared.settings import BadSetting, Settings, split_paths
+from shared.setting_values import split_paths
+from shared.settings import BadSetting, Settings
 from tests.model.tiny_vision import write_llava, write_projector, write_ultravox
 from workers import local
 from workers.library import Library

@@ -51,6 +51,12 @@ def test_as_llama_cpp_was_seen_to_take() -> None:
     assert found.total == found.weights + found.cells + found.buffers
 
 
+def test_without_flash_attention_a_step_takes_more() -> None:
+    """As it was seen: compute 336.58 and output 9.00 MiB for 16384 cells."""
+    found = need(SMOL, Settings(flash_attention="off"))
+    assert found.buffers / MIB == pytest.approx(336.58 + 9.0, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("given", "cells_mib"),
     [
@@ -64,7 +70,19 @@ def test_cells_follow_the_settings(given: dict[str, int], cells_mib: float) -> N
 
 
 def test_smaller_caches_take_less() -> None:
-    assert need(SMOL, Settings(), cache_type="q8_0").cells == 191.25 * MIB
+    small = Settings(cache_type_k="q8_0", cache_type_v="q8_0")
+    assert need(SMOL, small).cells == 191.25 * MIB
+    assert need(SMOL, Settings(cache_type_k="bf16")).cells == 360 * MIB
+
+
+def test_keys_and_values_are_counted_apart() -> None:
+    wide = replace(SMOL, key_length=128, value_length=64)
+    assert need(wide, Settings(cache_type_k="q8_0")).cells == (191.25 + 180) * MIB
+    assert need(wide, Settings(cache_type_v="q8_0")).cells == (360 + 95.625) * MIB
+
+
+def test_the_host_cache_counts_where_the_cells_are_in_ram() -> None:
+    assert need(SMOL, Settings(gpu_layers=0, host_cache_mib=100)).cells == 460 * MIB
 
 
 def test_layers_are_counted_one_by_one_where_they_differ() -> None:

@@ -6,6 +6,7 @@ Only numbers: the cells here are counted as llama.cpp counts its own, they are n
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,13 @@ class Cells:
     def live_part(self, slot: int, length: int) -> int:
         """How many of a slot's first `length` cells live slots refer to."""
         return int(np.count_nonzero(self._live_refs[_ids(self._held[slot][:length])]))
+
+    def only(self, slots: Sequence[int]) -> int:
+        """How many cells only these slots refer to."""
+        counts = np.zeros_like(self._refs)
+        for slot in slots:
+            counts[_ids(self._held[slot])] += 1
+        return int(np.count_nonzero((counts > 0) & (counts == self._refs)))
 
     def wake(self, slot: int) -> None:
         """The slot is live from now on."""

@@ -122,6 +122,7 @@ class StepStats(msgspec.Struct, frozen=True, kw_only=True):
     running: int = 0
     waiting: int = 0
     cells_used: int = 0
+    saved_bytes: int = 0
     cached_tokens: int = 0
     preempted: int = 0
 

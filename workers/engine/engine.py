@@ -28,7 +28,7 @@ from workers.engine.doors import (
 )
 from workers.engine.job import Job
 from workers.engine.pace import Pace
-from workers.engine.plan import Chunk, Runner
+from workers.engine.plan import Chunk, Plan, Runner
 from workers.engine.schedule import Schedule
 from workers.engine.scheduler import Scheduler
 from workers.engine.sequence import Sequence, Status
@@ -54,8 +54,8 @@ class Engine:
     """doors.EngineDoor over a runner. `start` begins the thread; tests call `step` themselves.
 
     `prefill_budget` and `prefill_stretch`: see pace.py. `prefix_cache`: cells that idle cached
-    prefixes may keep; -1 = what the runner says. `speculation`: who guesses ahead, nobody unless
-    given; never where memory cannot be cut.
+    prefixes may keep; -1 = what the runner says. `host_cache_bytes`: see host_cache.py.
+    `speculation`: who guesses ahead, nobody unless given; never where memory cannot be cut.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class Engine:
         prefill_budget: int = 256,
         prefill_stretch: float = 0.0,
         prefix_cache: int = -1,
+        host_cache_bytes: int = 0,
         speculation: Speculation | None = None,
     ) -> None:
-        self.slots = Slots(
-            sequence_ids=runner.sequence_ids,
-            cells=runner.cells,
-            idle_cells=prefix_cache if prefix_cache >= 0 else runner.idle_cells,
-            can_cut=runner.can_cut,
+        self.slots = Slots.of(
+            runner,
+            idle_cells=prefix_cache,
+            host_bytes=host_cache_bytes,
             buries=runner.exact and runner.can_cut and speculation is not None,
         )
         self._scheduler = Scheduler(
@@ -135,6 +135,8 @@ class Engine:
             self._scheduler.relieve()
         self._scheduler.sweep()
         self._report(schedule)
+        if self.slots.saves:  # at once: the next prompt may begin with what was just evicted
+            self._runner.decode(Plan(self.slots.take_edits()))
         self._began_s = 0.0
 
     def _budget(self) -> int:
@@ -263,6 +265,7 @@ class Engine:
             running=len(self._scheduler.running),
             waiting=len(self._scheduler.waiting),
             cells_used=self.slots.used,
+            saved_bytes=self.slots.host.used_bytes,
             cached_tokens=self._scheduler.cached_tokens,
             preempted=self._scheduler.preempted,
         )

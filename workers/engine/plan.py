@@ -14,6 +14,7 @@ from workers.engine.adapters import AdapterSet
 from workers.engine.media import Rows
 
 Logits = NDArray[np.float32]  # one row, as wide as the vocabulary; -inf forbids a token
+Bytes = NDArray[np.uint8]
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -46,7 +47,31 @@ class Bury(msgspec.Struct, frozen=True):
     lag: int = 0
 
 
-Edit = Copy | Cut | Bury
+class Saved(Protocol):
+    """What a slot's memory held, in host memory."""
+
+    tokens: tuple[int, ...]
+    data: Bytes  # as the runner wrote it
+
+    def allot(self, size: int) -> Bytes | None:
+        """Memory for so many bytes, which are to be `data`; None: do not save it."""
+
+
+class Save(msgspec.Struct, frozen=True):
+    """Copy all of a slot's memory to the host, if there is room for it."""
+
+    slot: int
+    into: Saved
+
+
+class Load(msgspec.Struct, frozen=True):
+    """Fill `slot`, which is empty, with all that was saved; there are cells for it."""
+
+    saved: Saved
+    slot: int
+
+
+Edit = Copy | Cut | Bury | Save | Load
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -107,6 +132,7 @@ class Runner(Protocol):
     sequence_ids: int  # slots and, beyond them, room for idle cached prefixes
     cells: int
     idle_cells: int  # what cached prefixes may keep before they slow the others down
+    new_cells: int  # of these, what those may keep that were of no use yet
     context_length: int  # longest sequence
     batch_rows: int  # most rows of one plan, and most embeddings beside them
     n_vocab: int

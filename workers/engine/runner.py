@@ -1,5 +1,5 @@
-"""One llama.cpp context that many sequences share. The only file that calls llama_decode and
-llama_memory_*.
+"""One llama.cpp context that many sequences share. The only file that calls llama_decode,
+llama_memory_* and llama_state_*.
 
 The KV cache is unified: all sequences live in one buffer of cells, and one cell may belong to many.
 A decode that finds no cells is answered False, which asks the scheduler to make room.
@@ -12,30 +12,50 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import llama_cpp
 import numpy as np
 
+from shared import cache_types
+from shared.cache_types import CacheType, FlashAttention
 from shared.requests import Sampling
 from workers.engine.adapters import AdapterSet
 from workers.engine.batch import Batch, EmbeddedBatch
-from workers.engine.plan import Bury, Chunk, Copy, Cut, Edit, EngineError, Logits, Plan
+from workers.engine.plan import (
+    Bury,
+    Bytes,
+    Chunk,
+    Copy,
+    Cut,
+    Edit,
+    EngineError,
+    Load,
+    Logits,
+    Plan,
+    Save,
+    Saved,
+)
 from workers.engine.sampling import LlamaSampler
 from workers.engine.weights import BadModel, Weights, open_weights
-
-CacheType = Literal["f16", "q8_0", "q4_0"]
 
 NO_CELLS = 1
 MOST_SEQUENCE_IDS = 256  # llama.cpp's own limit
 IDLE_IDS = 32  # ids beyond the slots, for cached prefixes
 DEFAULT_CELLS = 16_384
-CPU_IDLE_CELLS = 4096  # a step on the CPU looks at every cell in use: 13 % slower with so many idle
+CPU_IDLE_CELLS = 4096  # a step on the CPU looks at every cell in use: a third slower with so many
+CPU_NEW_CELLS = 1024  # so those that nobody came back to yet have less
 GGML_TYPE_BF16 = 30  # the bindings do not name it
 CACHE_TYPES: dict[CacheType, int] = {
     "f16": llama_cpp.GGML_TYPE_F16,
+    "bf16": GGML_TYPE_BF16,
     "q8_0": llama_cpp.GGML_TYPE_Q8_0,
     "q4_0": llama_cpp.GGML_TYPE_Q4_0,
+}
+FLASH_ATTENTION: dict[FlashAttention, int] = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
 }
 
 
@@ -52,6 +72,7 @@ class LlamaRunner:
         self.sequence_ids: int = llama_cpp.llama_n_seq_max(context)
         self.cells: int = llama_cpp.llama_n_ctx(context)
         self.idle_cells = self.cells if weights.offloaded else min(self.cells, CPU_IDLE_CELLS)
+        self.new_cells = self.cells if weights.offloaded else min(self.cells, CPU_NEW_CELLS)
         self.context_length = min(longest, self.cells)
         self.batch_rows: int = llama_cpp.llama_n_batch(context)
         self.n_vocab = weights.vocab.n_vocab
@@ -87,15 +108,19 @@ class LlamaRunner:
         context: int = 0,
         threads: int = 0,
         batch_rows: int = 512,
-        cache_type: CacheType = "f16",
+        cache_type_k: CacheType = "f16",
+        cache_type_v: CacheType = "f16",
+        flash_attention: FlashAttention = "auto",
         exact: bool = False,
     ) -> Iterator[LlamaRunner]:
         """A context on loaded weights. 0 means: `context` what the model was trained for, `cells`
-        by context and slots, `threads` one a core. `exact`: on a CPU, numbers do not depend on what
-        else is in the batch. Raises BadModel if it cannot generate or the
-        memory for the cells cannot be had."""
+        by context and slots, `threads` one a core. `exact`: on a CPU, with flash attention, numbers
+        do not depend on what else is in the batch. Raises BadModel if it cannot generate, for
+        cells that cannot be as they are wanted, or the memory for them cannot be had."""
         if not weights.generates:
             raise BadModel(f"{weights.path} is not a model that generates text")
+        if why := cache_types.fault(cache_type_v, flash_attention):
+            raise BadModel(f"flash_attention='off' cannot be: {why}")
         longest = context or weights.trained_context
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = cells or max(longest, min(longest * slots, DEFAULT_CELLS))
@@ -103,16 +128,18 @@ class LlamaRunner:
         params.n_seq_max = _sequence_ids(weights, slots)
         params.n_threads = params.n_threads_batch = threads or usable_cores()
         params.kv_unified = True
-        params.type_k = params.type_v = CACHE_TYPES[cache_type]
-        exact = exact and cache_type == "f16" and not llama_cpp.llama_supports_gpu_offload()
-        if exact:
-            # The CPU's flash attention has three ways to add up, chosen by how many rows a batch
-            # has; values of another type than the keys leave it only the one that goes row by row.
-            params.type_v = GGML_TYPE_BF16
-            params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.type_k, params.type_v = CACHE_TYPES[cache_type_k], CACHE_TYPES[cache_type_v]
+        params.flash_attn_type = FLASH_ATTENTION[flash_attention]
+        on_gpu = llama_cpp.llama_supports_gpu_offload()
+        if exact := exact and flash_attention != "off" and not on_gpu:
+            _make_exact(params)
         pointer = llama_cpp.llama_init_from_model(weights.pointer, params)
         if pointer is None:
-            raise BadModel(f"{weights.path}: no memory for {params.n_ctx} cells; set fewer")
+            stored = f"{cache_type_k} keys and {cache_type_v} values"
+            raise BadModel(
+                f"{weights.path}: llama.cpp cannot have {params.n_ctx} cells with {stored}; set "
+                "fewer or other ones, its own words are in the log"
+            )
         try:
             yield cls(weights, pointer, slots=slots, longest=longest, exact=exact)
         finally:
@@ -197,13 +224,44 @@ class LlamaRunner:
             case Bury(slot, keep, grave, lag):
                 llama_cpp.llama_memory_seq_cp(self._memory, slot, grave, keep - lag, -1)
                 llama_cpp.llama_memory_seq_rm(self._memory, slot, keep - lag, -1)
+            case Save(slot, into):
+                self._save(slot, into)
+            case Load(saved, slot):
+                self._load(saved, slot)
             case _:
                 assert_never(edit)
+
+    def _save(self, slot: int, into: Saved) -> None:
+        size = llama_cpp.llama_state_seq_get_size(self._context, slot)
+        if (data := into.allot(size)) is None:
+            return
+        done = llama_cpp.llama_state_seq_get_data(self._context, _address(data), size, slot)
+        if done != size:
+            raise EngineError(f"of slot {slot} {done} bytes were saved, not {size}")
+
+    def _load(self, saved: Saved, slot: int) -> None:
+        size = len(saved.data)
+        done = llama_cpp.llama_state_seq_set_data(self._context, _address(saved.data), size, slot)
+        if done != size:
+            raise EngineError(f"into slot {slot} {done} bytes were loaded, not {size}")
+
+
+def _address(data: Bytes) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def usable_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _make_exact(params: Any) -> None:
+    """The CPU's flash attention has three ways to add up, chosen by how many rows a batch has.
+    Only f16 keys with f16 values have them all; any other pair is left the one that goes row by
+    row, and bf16 values take no more room."""
+    params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+    if params.type_k == params.type_v == llama_cpp.GGML_TYPE_F16:
+        params.type_v = GGML_TYPE_BF16
 
 
 def _sequence_ids(weights: Weights, slots: int) -> int:

@@ -12,11 +12,12 @@ from __future__ import annotations
 from bisect import insort
 
 from workers.engine.adapters import AdapterSet, Turns
+from workers.engine.found import Found
 from workers.engine.job import Job
 from workers.engine.plan import Chunk, Plan
 from workers.engine.schedule import Rows, Schedule
 from workers.engine.sequence import Sequence, Status
-from workers.engine.slots import Found, Slots
+from workers.engine.slots import Slots
 from workers.engine.speculation import Speculation
 
 WORTH_WAITING = 32  # tokens; a shorter prefix is computed again rather than waited for

@@ -3,31 +3,23 @@
 A slot is free (no cells), live (a sequence computes in it) or idle (a cached prefix, until its id
 or its cells are needed; least recently used first). What has to happen to the memory is kept as
 edits for the next plan. Where memory cannot be cut, an idle slot is reused whole or not at all.
-A slot may be the grave, of drafts that did not come true: see plan.Bury.
+A prefix that goes may be saved in host memory and come back from there (host_cache.py). A slot may
+be the grave, of drafts that did not come true: see plan.Bury.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 
-import msgspec
-
 from workers.engine.cells import Cells
-from workers.engine.plan import Bury, Copy, Cut, Edit
+from workers.engine.found import Found
+from workers.engine.host_cache import Entry, HostCache
+from workers.engine.idle import Idle
+from workers.engine.plan import Bury, Copy, Cut, Edit, Load, Runner, Save
 from workers.engine.prefixes import Prefixes
 
+WORTH_PROVING = 64  # tokens; a template's own system prompt is in front of every chat
 MOST_BURIED = 1024  # cells; a step on the CPU looks at every one
-
-
-class Found(msgspec.Struct, frozen=True):
-    """The longest shared prefix: `length` computed tokens in slot `source` (-1: none), and
-    `coming`, what slot `holder` will have computed when its prefill is done."""
-
-    source: int = -1
-    length: int = 0
-    holder: int = -1
-    coming: int = 0
 
 
 class Slots:
@@ -41,17 +33,34 @@ class Slots:
         cells: int,
         idle_cells: int,
         can_cut: bool,
+        new_cells: int | None = None,
+        host_bytes: int = 0,
         buries: bool = False,
     ) -> None:
         self._cells = Cells(cells=cells, slots=sequence_ids)
         self._prefixes = Prefixes()
+        self.host = HostCache(most_bytes=host_bytes, can_cut=can_cut)
         self._free = list(range(sequence_ids - 1, -1, -1))
-        self._idle: OrderedDict[int, None] = OrderedDict()
         self._live: set[int] = set()
+        new = idle_cells if new_cells is None else min(new_cells, idle_cells)
+        self._idle = Idle(self._cells, most=idle_cells, most_new=new)
         self._most_idle_cells = idle_cells
         self._can_cut = can_cut
         self._grave = self._free.pop(0) if buries else -1
         self._edits: list[Edit] = []
+
+    @classmethod
+    def of(cls, runner: Runner, *, idle_cells: int, host_bytes: int, buries: bool) -> Slots:
+        """Those of a runner; `idle_cells` -1: as many as it says."""
+        return cls(
+            sequence_ids=runner.sequence_ids,
+            cells=runner.cells,
+            idle_cells=idle_cells if idle_cells >= 0 else runner.idle_cells,
+            new_cells=None if idle_cells >= 0 else runner.new_cells,
+            can_cut=runner.can_cut,
+            host_bytes=host_bytes,
+            buries=buries,
+        )
 
     @property
     def used(self) -> int:
@@ -69,10 +78,19 @@ class Slots:
         return len(self._live)
 
     def find(self, tokens: Sequence[int], *, limit: int, kind: Hashable = ()) -> Found:
-        """The best prefix of `tokens` that other slots of this kind have or will have, at most
-        `limit` long."""
+        """The best prefix of `tokens` that other slots of this kind have or will have, or that is
+        saved, at most `limit` long."""
+        wanted = tokens[:limit]
+        best = self._in_cells(wanted, kind)
+        room = self._cells.total - self._cells.live
+        entry, length = self.host.find(wanted, kind, held=best.length, room=room)
+        if entry is None:
+            return best
+        return Found(-1, length, best.holder, best.coming, entry)
+
+    def _in_cells(self, tokens: Sequence[int], kind: Hashable) -> Found:
         best = Found()
-        for depth, slots in self._prefixes.path(tokens[:limit], kind):
+        for depth, slots in self._prefixes.path(tokens, kind):
             for slot in slots:
                 best = self._better(best, slot, depth)
         return best
@@ -96,8 +114,9 @@ class Slots:
         """No more than `length` of it; nothing where memory cannot be cut."""
         if length == found.length:
             return found
-        source = found.source if length and self._can_cut else -1
-        return Found(source, length if source >= 0 else 0, found.holder, found.coming)
+        if not length or not self._can_cut:
+            return Found(holder=found.holder, coming=found.coming)
+        return Found(found.source, length, found.holder, found.coming, found.saved)
 
     def claim(
         self,
@@ -110,22 +129,31 @@ class Slots:
     ) -> int | None:
         """A live slot that shares `found` and has cells to come for all `tokens`, leaving `spare`
         cells to other live slots. None: not now. `lag`: see plan.Copy."""
-        shared_live = self._cells.live_part(found.source, found.length) if found.length else 0
-        if self._cells.live + len(tokens) - shared_live + spare > self._cells.total:
+        if not self._fits(len(tokens), found, spare):
             return None
         if self._whole(found.source, found.length):
             slot = found.source
-            del self._idle[slot]
+            self._idle.take(slot)
             self._prefixes.remove(slot)
             self._wake(slot)
         elif (fresh := self._fresh_id(keep=found.source)) is not None:
             slot = fresh
             self._wake(slot)
-            self._share(found.source, slot, found.length, lag)
+            if found.saved is not None:
+                self._load(found.saved, slot, found.length)
+            else:
+                self._share(found.source, slot, found.length, lag)
+                if found.length >= WORTH_PROVING:
+                    self._idle.prove(found.source)
         else:
             return None
         self._prefixes.insert(slot, tokens, kind)
         return slot
+
+    def _fits(self, count: int, found: Found, spare: int) -> bool:
+        shared = found.source >= 0
+        shared_live = self._cells.live_part(found.source, found.length) if shared else 0
+        return self._cells.live + count - shared_live + spare <= self._cells.total
 
     def fork(self, source: int, *, lag: int = 0) -> int | None:
         """A live slot that shares all of a live slot; None: no id is free."""
@@ -173,20 +201,25 @@ class Slots:
         self._cells.rest(slot)
         kind = self._prefixes.kind(slot)
         self._prefixes.remove(slot)
-        self._idle[slot] = None
+        self._idle.add(slot)
         self._prefixes.insert(slot, tokens[: self._cells.length(slot)], kind)
         if not self._cells.length(slot):
             self._evict(slot)
         if not self._live:
             self._clear_grave()
-        while self._idle and self._kept > self._most_idle_cells:
-            self._evict(next(iter(self._idle)))
+        while (excess := self._idle.excess(self._kept)) is not None:
+            self._evict(excess)
 
     def take_edits(self) -> tuple[Edit, ...]:
         """What must happen to the memory before the next rows are computed."""
         edits = tuple(self._edits)
         self._edits.clear()
         return edits
+
+    @property
+    def saves(self) -> bool:
+        """Whether there is something to save, which cannot be found before."""
+        return any(isinstance(edit, Save) for edit in self._edits)
 
     def check(self) -> None:
         """Every id is free, live or idle, and all counts are right. Raises AssertionError."""
@@ -197,6 +230,7 @@ class Slots:
         assert self._kept <= self._most_idle_cells, "too many cells are kept"
         self._cells.check()
         self._prefixes.check()
+        self.host.check()
 
     @property
     def _kept(self) -> int:
@@ -210,10 +244,18 @@ class Slots:
     def _share(self, source: int, target: int, length: int, lag: int) -> None:
         if not length:
             return
-        if source in self._idle:
-            self._idle.move_to_end(source)
+        self._idle.touch(source)
         self._cells.share(source, target, length)
         self._edits.append(Copy(source, target, length, lag))
+
+    def _load(self, saved: Entry, slot: int, length: int) -> None:
+        """Fill a fresh slot from the host and keep `length`; all of it needs cells for a moment."""
+        self.make_room(len(saved.tokens))
+        self._cells.grow(slot, length)
+        self.host.touch(saved)
+        self._edits.append(Load(saved, slot))
+        if length < len(saved.tokens):
+            self._edits.append(Cut(slot, length))
 
     def _fresh_id(self, *, keep: int) -> int | None:
         """A free id; the oldest cached prefix but `keep` makes way if it must."""
@@ -233,8 +275,15 @@ class Slots:
         return True
 
     def _evict(self, slot: int) -> None:
-        del self._idle[slot]
+        tokens, kind = self._prefixes.tokens(slot), self._prefixes.kind(slot)
+        self._idle.drop(slot)
         self._prefixes.remove(slot)
+        self._save(slot, tokens, kind)
         self._cells.clear(slot)
         self._free.append(slot)
         self._edits.append(Cut(slot, 0))
+
+    def _save(self, slot: int, tokens: tuple[int, ...], kind: Hashable) -> None:
+        held = 0 if self.host.off else self._in_cells(tokens, kind).length
+        if (place := self.host.place(tokens, kind, held=held)) is not None:
+            self._edits.append(Save(slot, place))

@@ -23,7 +23,8 @@ from shared import codec, keys, presence, refs
 from shared.control import Control, Delete, Unload
 from shared.model_errors import ModelNotFound
 from shared.presence import ModelCard
-from shared.settings import BadSetting, Settings, listed
+from shared.setting_values import listed
+from shared.settings import BadSetting, Settings
 from workers import local
 from workers.models import cards, shelf
 from workers.models.remote.options import RemoteOptions, docker_logins

@@ -38,8 +38,15 @@ FLAGS = {
     "-ngl": "gpu_layers",
     "--gpu-layers": "gpu_layers",
     "--n-gpu-layers": "gpu_layers",
+    "-ctk": "cache_type_k",
+    "--cache-type-k": "cache_type_k",
+    "-ctv": "cache_type_v",
+    "--cache-type-v": "cache_type_v",
+    "-fa": "flash_attention",
+    "--flash-attn": "flash_attention",
     "--reasoning-budget": "reasoning_budget",
 }
+WORDS = frozenset({"cache_type_k", "cache_type_v", "flash_attention"})  # the others are numbers
 BY_ITSELF = {"context_size": 0, "threads": 0}  # what llama-server's -1 is here
 
 
@@ -71,7 +78,7 @@ def _of_flags(wire: types.Configure) -> dict[str, Any]:
     return dict(_members(words, param="raw-runtime-flags"))
 
 
-def _members(words: Sequence[str], *, param: str) -> Iterator[tuple[str, int]]:
+def _members(words: Sequence[str], *, param: str) -> Iterator[tuple[str, int | str]]:
     """(member, value) of each flag, as `--flag value` or `--flag=value`."""
     rest = iter(words)
     for word in rest:
@@ -79,12 +86,12 @@ def _members(words: Sequence[str], *, param: str) -> Iterator[tuple[str, int]]:
         member = FLAGS.get(flag)
         if member is None:
             raise Unsupported(param, f"{flag!r} cannot be set for one model; {', '.join(FLAGS)}")
-        yield member, _number(member, value if sign else next(rest, ""), flag=flag, param=param)
+        yield member, _value(member, value if sign else next(rest, ""), flag=flag, param=param)
 
 
-def _number(member: str, text: str, *, flag: str, param: str) -> int:
+def _value(member: str, text: str, *, flag: str, param: str) -> int | str:
     try:
-        value = _or_default(member, int(text))
+        value = text if member in WORDS else _or_default(member, int(text))
         model_config.of(**{member: value})
     except (ValueError, RequestError):
         raise RequestError(f"{param}: {flag} cannot be {text!r}", param=param) from None

@@ -36,6 +36,7 @@ ACTIONS = st.lists(
     ),
     max_size=30,
 )
+CONFIG = ("prefix_cache", "host_cache_bytes", "prefill_budget")
 ENGINES = st.fixed_dictionaries(
     {
         "slots": st.integers(1, 5),
@@ -43,6 +44,7 @@ ENGINES = st.fixed_dictionaries(
         "can_cut": st.booleans(),
         "exact": st.booleans(),
         "prefix_cache": st.sampled_from([-1, 0, 50]),
+        "host_cache_bytes": st.sampled_from([0, 150, 10_000]),
         "prefill_budget": st.sampled_from([5, 30, 200]),
         "draft_max": st.sampled_from([0, 3, 20]),
     }
@@ -52,9 +54,7 @@ ENGINES = st.fixed_dictionaries(
 def config_of(engine: dict) -> dict:
     """The engine's part of it; the runner's stays."""
     speculation = Speculation(Knowing(), most=engine.pop("draft_max"), prices=Free())
-    return {name: engine.pop(name) for name in ("prefix_cache", "prefill_budget")} | {
-        "speculation": speculation
-    }
+    return {name: engine.pop(name) for name in CONFIG} | {"speculation": speculation}
 
 
 def said_alone(job: dict, count: int) -> list[list[int]]:

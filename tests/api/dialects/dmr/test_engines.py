@@ -156,6 +156,20 @@ async def test_a_configuration_is_kept_and_applied(
             {"raw-runtime-flags": "-ngl 0 -b '64'"},
             {"caravan": {"gpu_layers": 0, "prefill_budget": 64}},
         ),
+        (
+            {"runtime-flags": ["-ctk", "q8_0", "--cache-type-v=q4_0", "-fa", "on"]},
+            {
+                "caravan": {
+                    "cache_type_k": "q8_0",
+                    "cache_type_v": "q4_0",
+                    "flash_attention": "on",
+                }
+            },
+        ),
+        (
+            {"raw-runtime-flags": "--cache-type-k bf16 --flash-attn off"},
+            {"caravan": {"cache_type_k": "bf16", "flash_attention": "off"}},
+        ),
         ({"runtime-flags": ["--draft-max", "0"]}, {"caravan": {"draft_max": 0}}),
         ({"runtime-flags": ["-c", "8"], "raw-runtime-flags": "-c 9"}, {"context-size": 8}),
         ({"raw-runtime-flags": "--reasoning-budget 0"}, {"llamacpp": {"reasoning-budget": 0}}),
@@ -189,6 +203,9 @@ async def test_configurations_are_merged_field_by_field(client: httpx.AsyncClien
         ({"runtime-flags": ["-c"]}, "-c cannot be ''"),
         ({"runtime-flags": ["--parallel=-1"]}, "--parallel cannot be '-1'"),
         ({"raw-runtime-flags": "--temp 0.5"}, "'--temp'"),
+        ({"raw-runtime-flags": "-ctk q5_1"}, "-ctk cannot be 'q5_1'"),
+        ({"raw-runtime-flags": "--flash-attn"}, "--flash-attn cannot be ''"),
+        ({"runtime-flags": ["-fa", "-ctv", "q8_0"]}, "-fa cannot be '-ctv'"),
         ({"raw-runtime-flags": "-c '512"}, "quotation"),
     ],
 )
@@ -199,6 +216,16 @@ async def test_other_flags_are_refused_by_name(
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, next(iter(given)))
     assert word in error["message"]
+    assert (await client.get("/engines/_configure")).json() == []
+
+
+async def test_what_does_not_go_together_is_refused(client: httpx.AsyncClient) -> None:
+    words = ["-ctv", "q8_0", "-fa", "off"]
+    asked = {"model": "smollm2", "runtime-flags": words}
+    answer = await client.post("/engines/_configure", json=asked)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "flash_attention")
+    assert "q8_0 need flash attention" in error["message"]
     assert (await client.get("/engines/_configure")).json() == []
 
 
