@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from workers.engine.plan import (
     Logits,
     Plan,
     Save,
+    Saved,
 )
 from workers.engine.seeds import sampler_seed
 
@@ -102,6 +104,7 @@ class ScriptedRunner:
         self._memory: list[list[tuple[int, int]]] = [[] for _ in range(self.sequence_ids)]
         self._positions: list[list[int]] = [[] for _ in range(self.sequence_ids)]
         self._adapters: list[AdapterSet] = [()] * self.sequence_ids
+        self._saved: WeakKeyDictionary[Saved, AdapterSet] = WeakKeyDictionary()
         self._cell = itertools.count()
         self._rows: dict[int, Logits] = {}
 
@@ -169,7 +172,7 @@ class ScriptedRunner:
                 self._memory[grave] += self._memory[slot][keep:]
                 del self._memory[slot][keep:], self._positions[slot][keep:]
             case Save(slot, into):
-                state = _bytes(self._memory[slot])
+                state, self._saved[into] = _bytes(self._memory[slot]), self._adapters[slot]
                 if (data := into.allot(len(state))) is not None:
                     data[:] = list(state)
             case Load(saved, slot):
@@ -177,6 +180,7 @@ class ScriptedRunner:
                 assert self.used + len(saved.data) <= self.cells, "load without cells"
                 self._memory[slot] = [(next(self._cell), int(value)) for value in saved.data]
                 self._positions[slot] = list(range(len(saved.data)))
+                self._adapters[slot] = self._saved[saved]
 
     def _compute(self, chunks: Sequence[Chunk], adapters: AdapterSet) -> None:
         self._rows, row = {}, 0

@@ -3,8 +3,8 @@
 A prompt is computed in chunks so that nobody's next token waits long for it. How large a chunk may
 be is a matter of time, not of tokens, and differs by model and machine by orders of magnitude; so
 it is measured: a step with a chunk may take `stretch` times as long as one without. Where more
-wait for their first token than for their next one, it may take longer by as much: many questions
-that come together are read together, not one after another.
+wait for their first token than for their next one, it may take LONGEST_MS: many questions that come
+together are read together, not one after another.
 
 A token far into a prompt is dearer than one at its head, for it looks at all before it (on a CPU
 five times as dear at 4,000). So the price is learned by place, in spans of SPAN tokens.
@@ -15,7 +15,7 @@ from __future__ import annotations
 SPAN = 512
 LEAST = 8  # prompt tokens in the first span: below that a chunk costs more than it gives
 FIRST = 32  # before anything is known
-LONGEST_MS = 250.0  # of a step that delays no token, but arrivals and cancels
+LONGEST_MS = 250.0  # of a step that delays no token, or few, but arrivals and cancels
 WEIGHT = 0.2  # of the newest step in the averages
 
 
@@ -36,8 +36,9 @@ class Pace:
         if not decoding:
             return self._rows(LONGEST_MS, place, unknown=self._most)
         more_ms = (self._stretch - 1) * self._decode_ms
-        together_ms = min(more_ms * prefilling / decoding, LONGEST_MS)
-        return self._rows(max(more_ms, together_ms), place, unknown=FIRST)
+        if prefilling > decoding:
+            more_ms = max(more_ms, LONGEST_MS)
+        return self._rows(more_ms, place, unknown=FIRST)
 
     def _rows(self, allowed_ms: float, place: int, *, unknown: int) -> int:
         """How many rows take so long; `unknown` before the first lesson."""

@@ -167,6 +167,15 @@ def test_a_prompt_that_needs_the_cells_at_once_does_not_wait_for_a_load() -> Non
     assert edits(desk, Load) == []
 
 
+def test_what_other_adapters_computed_is_not_loaded() -> None:
+    style = (("style", 1.0),)
+    desk = desk_of()
+    computed(desk, A, adapters=style)
+    computed(desk, B)
+    assert computed(desk, A + "?") == 101
+    assert computed(desk, A + "!", adapters=style) == 1
+
+
 def test_images_are_not_saved() -> None:
     ids = tuple(range(-1, -81, -1))
     rows = [[65.0, 0.0]] * len(ids)

@@ -76,5 +76,5 @@ def test_far_into_a_prompt_a_single_row_is_allowed_and_teaches() -> None:
 def test_where_more_wait_for_their_first_token_they_get_more() -> None:
     pace = learned(decode_ms=30, row_ms=1)
     assert pace.budget(decoding=4, prefilling=4, place=0) == 30
-    assert pace.budget(decoding=4, prefilling=8, place=0) == 60
-    assert pace.budget(decoding=1, prefilling=30, place=0) == 250
+    assert pace.budget(decoding=4, prefilling=5, place=0) == 250
+    assert learned(decode_ms=400, row_ms=2).budget(decoding=1, prefilling=2, place=0) == 200
