@@ -10,19 +10,11 @@ from bench.prompts import prompt
 from bench.stand import Stand, Tokens
 from shared.requests import Sampling
 
-ROUNDS, TOKENS, DRAFT_MAX = 3, 128, 16
+ROUNDS, TOKENS, LEARNING_TOKENS, DRAFT_MAX = 3, 256, 48, 16
 STREAMS = (1, 4, 8)
 GREEDY = Sampling(temperature=0)
 DRAWN = Sampling(temperature=0.8)
-NAMES = ["Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Leslie", "Tony", "Niklaus"]
-ROWS = "\n".join(
-    f'  {{"id": {n}, "name": "{name}", "role": "engineer", "active": true}},'
-    for n, name in enumerate(NAMES)
-)
-COPY = (
-    "<|im_start|>user\n{n}. Repeat this list word by word, without a comment:\n[\n{rows}\n]"
-    "<|im_end|>\n<|im_start|>assistant\n[\n"
-)
+WORDS = ["red", "green", "blue", "white", "black", "brown", "pink", "grey", "gold", "teal"]
 CHAT = "<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
 
 
@@ -38,8 +30,11 @@ def guesses(stand: Stand) -> Table:
 
 
 def _tokens(stand: Stand, name: str, n: int) -> Tokens:
-    text = COPY.format(n=n, rows=ROWS) if name == "repetitive" else CHAT.format(text=prompt(n))
-    return stand.vocab.tokenize(text, parse_special=True)
+    """The same few words over and over, which the model then goes on repeating; or a wish."""
+    if name == "repetitive":
+        words = ", ".join(WORDS[(n + k) % len(WORDS)] for k in range(6))
+        return stand.vocab.tokenize(", ".join([words] * 8) + ",")
+    return stand.vocab.tokenize(CHAT.format(text=prompt(n)), parse_special=True)
 
 
 def _compare(stand: Stand, prompts: list[Tokens], sampling: Sampling) -> tuple[str, ...]:
@@ -59,13 +54,18 @@ def _compare(stand: Stand, prompts: list[Tokens], sampling: Sampling) -> tuple[s
 def _rate(
     stand: Stand, prompts: list[Tokens], sampling: Sampling, *, draft_max: int
 ) -> tuple[float, float]:
-    """Tokens a second from the last first token on, and the share of guesses that came true."""
+    """Tokens a second from the last first token on, and the share of guesses that came true. The
+    same prompts before that, for an engine that has learned what rows cost."""
     with stand.bench(draft_max=draft_max) as bench:
+        for n, tokens in enumerate(prompts):
+            bench.submit(f"before {n}", tokens, most=LEARNING_TOKENS, sampling=sampling)
+        bench.run(lambda: len(bench.ended) == len(prompts) + 1)
+        bench.drafted = bench.accepted = 0
         keys = [str(n) for n in range(len(prompts))]
         for key, tokens in zip(keys, prompts, strict=True):
             bench.submit(key, tokens, most=TOKENS, sampling=sampling)
         bench.run(lambda: all(bench.times_s[key] for key in keys))
         before = sum(len(bench.times_s[key]) for key in keys)
-        took_s = bench.run(lambda: len(bench.ended) == len(keys) + 1)
+        took_s = bench.run(lambda: len(bench.ended) == 2 * len(keys) + 1)
         made = sum(len(bench.times_s[key]) for key in keys) - before
         return made / took_s, bench.accepted / max(1, bench.drafted)

@@ -12,13 +12,12 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from workers.engine.lookup import PromptLookup
+from workers.engine.prices import Price, Prices
 from workers.engine.sequence import Sequence
 
 HOPE = 0.7  # share of right guesses before the first
 SURE = 0.98  # at most; a chain of sixteen is then worth 0.72 of a token at its end
 WEIGHT = 0.2  # of the newest in the averages
-UNKNOWN_PRICE = 0.5  # of a row in tokens
-RENEWED = 64  # steps with drafts, after which one without shows again what that costs
 
 
 class Drafter(Protocol):
@@ -58,7 +57,19 @@ class Speculation:
         asked = {one: self._shadowed(length, wanted[one]) for one, length in lengths.items()}
         found = self._drafter.draft({one: most for one, most in asked.items() if most > 0})
         self._guesses = {one: (len(one.tokens), guess) for one, guess in found.items() if guess}
-        return _within(room, {one: guess[: lengths[one]] for one, guess in found.items()})
+        drafts = _within(room, {one: guess[: lengths[one]] for one, guess in found.items()})
+        return drafts if self._pays(drafts, price, len(wanted)) else {}
+
+    def _pays(self, drafts: dict[Sequence, tuple[int, ...]], price: Price, sequences: int) -> bool:
+        """Whether all of them together bring more tokens than their step takes longer for."""
+        rows = sum(map(len, drafts.values()))
+        hoped = sum(
+            self._share[one] ** n for one, draft in drafts.items() for n in range(1, len(draft) + 1)
+        )
+        if rows and hoped <= price.fixed + price.row * rows:
+            self._prices.declined(sequences)
+            return False
+        return True
 
     def forget(self, sequence: Sequence) -> None:
         """The sequence has lost its slot."""
@@ -74,10 +85,10 @@ class Speculation:
     def _shadowed(self, length: int, most: int) -> int:
         return max(length, min(1, most)) if self._drafter.shadow else length
 
-    def _worth(self, sequence: Sequence, price: float) -> int:
+    def _worth(self, sequence: Sequence, price: Price) -> int:
         """How many guesses in a row are each right often enough to pay for their rows."""
         share, length, chance = self._share.setdefault(sequence, HOPE), 0, 1.0
-        while length < self._most and (chance := chance * share) >= price:
+        while length < self._most and (chance := chance * share) >= price.row:
             length += 1
         return length
 
@@ -96,33 +107,6 @@ class Speculation:
             self._share[one] = min(SURE, share)
 
 
-class Prices:
-    """What a row more costs in a step of so many sequences, as a part of what a token costs."""
-
-    def __init__(self) -> None:
-        self._plain_ms: dict[int, float] = {}
-        self._row_ms: dict[int, float] = {}
-        self._since: dict[int, int] = {}
-
-    def of(self, sequences: int) -> float:
-        """The price; infinite when it is time for a step without drafts."""
-        plain_ms = self._plain_ms.get(sequences)
-        if plain_ms is None or self._since[sequences] >= RENEWED:
-            return float("inf")
-        row_ms = self._row_ms.get(sequences)
-        return UNKNOWN_PRICE if row_ms is None else row_ms * sequences / plain_ms
-
-    def observe(self, sequences: int, drafts: int, step_ms: float) -> None:
-        """A step of so many sequences with so many drafts in all took so long."""
-        if not drafts:
-            self._plain_ms[sequences] = _average(self._plain_ms.get(sequences), step_ms)
-            self._since[sequences] = 0
-        elif sequences in self._plain_ms:
-            row_ms = max(0.0, step_ms - self._plain_ms[sequences]) / drafts
-            self._row_ms[sequences] = _average(self._row_ms.get(sequences), row_ms)
-            self._since[sequences] += 1
-
-
 def agreed(said: Iterable[int], guess: Iterable[int]) -> int:
     """How many tokens at the head are the same."""
     count = 0
@@ -137,7 +121,3 @@ def _within(room: int, drafts: dict[Sequence, tuple[int, ...]]) -> dict[Sequence
     """No more rows in all than `room`; nobody loses all of his to another."""
     fair = max(0, room) // max(1, sum(1 for draft in drafts.values() if draft))
     return {one: draft[:fair] for one, draft in drafts.items() if draft[:fair]}
-
-
-def _average(before: float | None, newest: float) -> float:
-    return newest if before is None else before + WEIGHT * (newest - before)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.fakes import ScriptedRunner
+from workers.engine.prices import Price, Prices
 from workers.engine.sequence import Sequence
-from workers.engine.speculation import Prices
 
 
 class Free(Prices):
     """A row more costs nothing: every guess is worth it."""
 
-    def of(self, sequences: int) -> float:
+    price = Price(row=0.0)
+
+    def of(self, sequences: int) -> Price:
         """Nothing."""
-        return 0.0
+        return self.price
 
 
 class Wrong:

@@ -12,8 +12,9 @@ from tests.workers.engine.desk import Desk
 from tests.workers.engine.drafters import Free, Knowing, Wrong
 from workers.engine.lookup import PromptLookup
 from workers.engine.plan import Cut
+from workers.engine.prices import NEVER, Price, Prices
 from workers.engine.sequence import Sequence
-from workers.engine.speculation import Prices, Speculation, agreed
+from workers.engine.speculation import Speculation, agreed
 
 REPEATS = {"say it again: ": "one two one two one two one two one two"}
 PROMPT = "say it again: "
@@ -159,33 +160,56 @@ def test_a_grammar_that_breaks_among_drafts_ends_its_own_job_only() -> None:
 
 def test_rows_that_cost_more_than_they_give_are_not_spent() -> None:
     class Dear(Free):
-        def of(self, sequences: int) -> float:
-            return 1.5
+        price = Price(row=1.5)
 
     desk = Desk(ScriptedRunner(REPEATS), speculation=Speculation(most=8, prices=Dear()))
     assert desk.answer(PROMPT, max_tokens=60) == REPEATS[PROMPT]
     assert drafted(desk) == 0
 
 
+def test_what_costs_more_for_being_there_at_all_is_not_spent_on_a_few() -> None:
+    class Fixed(Free):
+        price = Price(row=0.0, fixed=3.0)
+
+    speculation = Speculation(Wrong(), most=8, prices=Fixed())
+    assert speculation.propose({sequence("abc"): 2}, room=50) == {}
+    assert sum(
+        map(len, speculation.propose({sequence("b" * n): 8 for n in (3, 4)}, room=50).values())
+    )
+
+
 def test_the_price_of_a_row_is_measured() -> None:
     prices = Prices()
-    assert prices.of(4) == float("inf")
+    assert prices.of(4) == NEVER
     prices.observe(4, 0, 40)
-    assert prices.of(4) == 0.5
-    for _ in range(40):
-        prices.observe(4, 10, 70)
-    assert prices.of(4) == pytest.approx(0.3)
-    for _ in range(24):
-        prices.observe(4, 10, 70)
-    assert prices.of(4) == float("inf")
+    assert prices.of(4) == Price()
+    for drafts in (2, 4, 8) * 13:
+        prices.observe(4, drafts, 40 + 10 + 3 * drafts)
+    assert prices.of(4).row == pytest.approx(0.3)
+    assert prices.of(4).fixed == pytest.approx(1.0)
+    for _ in range(25):
+        prices.observe(4, 4, 62)
+    assert prices.of(4) == NEVER
     prices.observe(4, 0, 40)
-    assert prices.of(4) == pytest.approx(0.3)
+    assert prices.of(4) != NEVER
+    for _ in range(64):
+        prices.declined(4)
+    assert prices.of(4) == Price()
+
+
+@pytest.mark.parametrize("points", [[(4, 20)] * 9, [(4, 20), (8, 41), (2, 10), (6, 30)]])
+def test_points_that_tell_no_fixed_part_have_none(points: list[tuple[int, int]]) -> None:
+    prices = Prices()
+    prices.observe(1, 0, 10)
+    for drafts, more_ms in points:
+        prices.observe(1, drafts, 10 + more_ms)
+    assert prices.of(1).row == pytest.approx(0.5, rel=0.05)
+    assert prices.of(1).fixed == 0
 
 
 def test_a_sequence_that_is_guessed_wrong_gets_fewer_rows() -> None:
     class Half(Free):
-        def of(self, sequences: int) -> float:
-            return 0.5
+        price = Price(row=0.5)
 
     speculation = Speculation(Wrong(), most=8, prices=Half())
     one, spent = sequence("abc"), []
