@@ -28,7 +28,9 @@ from workers.engine.engine import Engine
 from workers.engine.plan import Plan
 from workers.engine.runner import LlamaRunner
 from workers.engine.speculation import Speculation
+from workers.engine.weights import open_weights
 from workers.models import gguf
+from workers.opening import runner_of
 from workers.prompt.model_text import ModelText
 from workers.prompt.plan import prepare
 
@@ -155,19 +157,10 @@ class Loop:
 def open_loop(settings: Settings, path: Path | None = None) -> Iterator[Loop]:
     """The engine a worker with these settings would open, on its model or another file."""
     path = path or local.resolve(settings)[1]
-    with LlamaRunner.open(
-        path,
-        gpu_layers=settings.gpu_layers,
-        slots=settings.slots,
-        cells=settings.cells,
-        context=settings.context,
-        threads=settings.threads,
-        exact=settings.exact,
-        cache_type_k=settings.cache_type_k,
-        cache_type_v=settings.cache_type_v,
-        flash_attention=settings.flash_attention,
-        batch_rows=max(512, settings.prefill_budget + settings.slots),
-    ) as runner:
+    with (
+        open_weights(path, gpu_layers=settings.gpu_layers) as weights,
+        runner_of(weights, settings) as runner,
+    ):
         loop = Loop(runner, ModelText(runner.vocab, gguf.read(path)), settings)
         loop.engine.start()
         try:

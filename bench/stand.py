@@ -21,6 +21,7 @@ from workers.engine.engine import Engine
 from workers.engine.runner import LlamaRunner
 from workers.engine.speculation import Speculation
 from workers.engine.weights import Weights
+from workers.opening import runner_of
 
 Tokens = tuple[int, ...]
 
@@ -107,18 +108,7 @@ class Stand:
         """An engine as a worker with these settings, some of them changed, would open it, without
         guesses unless asked for: what else is measured is not to depend on what the text is."""
         settings = replace(self._settings, **changed)
-        with LlamaRunner.share(
-            self._weights,
-            slots=settings.slots,
-            cells=settings.cells,
-            context=settings.context,
-            threads=settings.threads,
-            exact=settings.exact,
-            cache_type_k=settings.cache_type_k,
-            cache_type_v=settings.cache_type_v,
-            flash_attention=settings.flash_attention,
-            batch_rows=max(512, settings.prefill_budget + settings.slots),
-        ) as runner:
+        with runner_of(self._weights, settings) as runner:
             opened = Bench(runner if sharing else NoSharing(runner), settings, draft_max=draft_max)
             opened.submit("warm", self.tokens(7, 40), most=4)
             opened.run(lambda: "warm" in opened.ended)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from shared.settings import Settings
 from workers import memory
 from workers.engine.draft_model import DraftModel
 from workers.engine.runner import LlamaRunner, usable_cores
@@ -35,7 +36,7 @@ def open_model(order: Order, opened: ExitStack, on_progress: OnProgress) -> Mode
         weights.add_lora(adapter.name, adapter.path)
     if not weights.generates:
         return Model(weights)
-    runner = opened.enter_context(_runner(order, weights))
+    runner = opened.enter_context(runner_of(weights, settings))
     drafter = None if order.draft is None else _drafter(order, order.draft, weights, opened)
     encoder = None if order.projector is None else _encoder(order, order.projector, weights, opened)
     return Model(weights, runner, encoder, drafter)
@@ -59,11 +60,11 @@ def _drafter(order: Order, path: Path, weights: Weights, opened: ExitStack) -> D
         raise BadModel(f"the draft model {path} keeps a memory that cannot be cut")
     if small.vocab.pieces != weights.vocab.pieces:
         raise BadModel(f"the draft model {path} has another vocabulary than {order.ref}")
-    return DraftModel(opened.enter_context(_runner(order, small)))
+    return DraftModel(opened.enter_context(runner_of(small, order.settings)))
 
 
-def _runner(order: Order, weights: Weights) -> AbstractContextManager[LlamaRunner]:
-    settings = order.settings
+def runner_of(weights: Weights, settings: Settings) -> AbstractContextManager[LlamaRunner]:
+    """The memory that a worker with these settings has on loaded weights. Raises BadModel."""
     return LlamaRunner.share(
         weights,
         slots=settings.slots,
