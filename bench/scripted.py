@@ -7,6 +7,7 @@ import asyncio
 
 from redis.asyncio import Redis
 
+from bench.pace import paced
 from shared import codec
 from shared.events import ChoiceEnd, Event, Finished, Frame, Started, TextDelta, Usage
 from shared.queue import Claim, Emit, Ending, Queue
@@ -18,7 +19,7 @@ POLL_S = 0.002
 
 
 class ScriptedWorker:
-    """All jobs of MODEL. `claim` takes so many, then `step` writes a token of each."""
+    """All jobs of MODEL. `claim` takes so many, then `play` writes tokens of each."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -38,6 +39,10 @@ class ScriptedWorker:
         for first in range(0, count, 256):
             await self._queue.write(MODEL, self._emits((Started(prompt_tokens=8),), first))
         self._number = 2
+
+    async def play(self, *, steps: int, pace_s: float) -> None:
+        """A token of every job, `steps` times, one every `pace_s`."""
+        await paced(self.step, steps=steps, pace_s=pace_s)
 
     async def step(self) -> None:
         """One more token of every job."""
