@@ -32,6 +32,7 @@ class Mailbox:
     def __init__(self, redis: Redis, job: str) -> None:
         self.job = job
         self.behind = False  # events may be missing here: the journal must be read
+        self.known = 0  # the number of the last frame taken
         self._redis = redis
         self._number = 1  # the next event needed
         self._frames: deque[Frame] = deque()
@@ -135,6 +136,8 @@ class Mailbox:
         """What of the frame is new: all, a tail where it overlaps, or nothing."""
         events = frame.events[self._number - frame.number :]
         self._number = max(self._number, frame.next_number)
+        if events:
+            self.known = frame.number
         return events
 
 

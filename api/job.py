@@ -140,6 +140,8 @@ class Job:
             return events
         if self.place and await self.position():
             return ()  # still queued: there is no journal yet
+        if not await self._service.silences.missed(self.id, known=self.box.known):
+            return ()
         return await self.box.heal() or await self._end_unsaid()
 
     async def _end_unsaid(self) -> tuple[Event, ...]:

@@ -28,6 +28,7 @@ from api.inbox import Inbox, Mailbox
 from api.job import Job
 from api.links import Links
 from api.metrics import Metrics
+from api.silences import Silences
 from shared.errors import (
     QueueDown,
     QueueFull,
@@ -62,6 +63,7 @@ class Service:
         self.id = uuid.uuid4().hex[:12]
         self.queue = Queue(redis, lease_ms=settings.lease_ms, max_attempts=settings.max_attempts)
         self.inbox = Inbox(redis, self.id)
+        self.silences = Silences(self.queue)
         self.fleet = Fleet(redis)
         self.configs = Configs(redis)
         self.links = Links(settings)

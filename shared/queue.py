@@ -25,7 +25,7 @@ from shared.requests import Request
 from shared.storing import StoreTask
 
 LANES = ("interactive", "batch")
-SCRIPT_NAMES = ("enqueue", "claim", "emit", "finish", "release", "cancel", "redirect")
+SCRIPT_NAMES = ("enqueue", "claim", "emit", "finish", "release", "cancel", "redirect", "unheard")
 FUNCTION = "run"  # the one function arq knows; what to do stands in the payload
 
 
@@ -185,6 +185,13 @@ class Queue:
     async def redirect(self, job: str, *, reply: str) -> bool:
         """Send a job's frames to another channel from now on. False: it is unknown."""
         return bool(await self._call(Call("redirect", [keys.job(job)], [reply])))
+
+    async def unheard(self, known: Sequence[tuple[str, int]]) -> set[int]:
+        """The places, from 0, of the readers that have missed something: `known` has each one's job
+        and the number of the last frame it has (0 = none)."""
+        names = [name for job, _ in known for name in (keys.job(job), keys.journal(job))]
+        places = await self._call(Call("unheard", names, [number for _, number in known]))
+        return {place - 1 for place in places}
 
     async def position(self, model: str, *, job: str, lane: str) -> int:
         """The job's place, from 1; 0 when it no longer waits."""

@@ -57,6 +57,18 @@ async def test_only_the_new_tail_of_an_overlapping_frame_counts(fake_redis: ArqR
     assert texts(await box.take(1)) == ["1", "2", "3", "4", "5"]
 
 
+async def test_a_mailbox_says_which_frame_it_has(fake_redis: ArqRedis) -> None:
+    await write(fake_redis, frame(1, 2), frame(3, 5), frame(6, 6))
+    box = Mailbox(fake_redis, JOB)
+    assert box.known == 0
+    for one in (frame(1, 2), frame(3, 5), frame(1, 2)):
+        box.put(one)
+    await box.take(1)
+    assert box.known == 3
+    await box.heal()
+    assert box.known == 6
+
+
 async def test_a_gap_is_filled_from_the_journal(fake_redis: ArqRedis) -> None:
     await write(fake_redis, frame(1, 2), frame(3, 4), frame(5, 6))
     box = Mailbox(fake_redis, JOB)

@@ -58,6 +58,22 @@ async def test_messages_lost_by_pubsub_are_read_from_the_journal(
     assert text_of(seen) == "a b c "
 
 
+async def test_a_silence_in_which_nothing_was_lost_reads_no_journal(
+    app: Application, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await app.service.start(ask()) as job:
+        held = await worker.next()
+        await held.say(Started(prompt_tokens=1))
+        assert await job.take()
+        reads: list[str] = []
+        monkeypatch.setattr(job.box, "heal", lambda: reads.append("read"))
+        assert await job.take() == ()
+        assert reads == []
+        monkeypatch.undo()
+        await held.say(*said("lost")[1:], publish=False)
+        assert text_of([batch async for batch in job.batches()]) == "lost "
+
+
 async def test_a_first_frame_that_was_lost_is_found(app: Application, worker: FakeWorker) -> None:
     async with await app.service.start(ask()) as job:
         held = await worker.next()

@@ -336,6 +336,19 @@ async def test_frames_go_where_they_are_redirected_to(queue: Queue, redis: Redis
     assert not await redis.exists(keys.job("nobody"))
 
 
+async def test_readers_hear_whether_they_have_missed_something(queue: Queue, redis: Redis) -> None:
+    await put(queue, "a", "b", "gone", "odd", "left")
+    await queue.cancel(MODEL, job="left")
+    await take(queue, 4)
+    for number in (1, 2):
+        await queue.write(MODEL, [Emit("a", 1, number, text("a", number))])
+    await redis.delete(keys.job("gone"))
+    await redis.set(keys.journal("odd"), "not a stream", ex=HOUR_S)
+    known = [("a", 2), ("a", 1), ("a", 0), ("b", 0), ("gone", 0), ("odd", 0), ("left", 0)]
+    assert await queue.unheard(known) == {1, 2, 4, 5, 6}
+    assert await queue.unheard(known[:1]) == set()
+
+
 async def test_cancel_of_an_unknown_job_is_nothing(queue: Queue) -> None:
     assert not await queue.cancel(MODEL, job="nobody")
 
