@@ -1,8 +1,8 @@
 """Streams that have heard nothing for a while, asked about together.
 
 Nearly always there is nothing to hear. To read each one's journal and state, three round trips, was
-nine tenths of what thousands of slow streams cost; one script answers for all that ask at about the
-same time, and only who has missed something reads.
+most of what thousands of slow streams cost; one script answers for all that ask at about the same
+time, and only who has missed something reads.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tokens that a process streams in a core-second: the api in each dialect, and the yardstick.
 
-Machines differ by half in what a core-second does, and one machine from hour to hour, so each is
+Machines differ twofold in what a core-second does, and one machine from hour to hour, so each is
 measured in turns with the yardstick, and a ratio is of two runs of one round.
 """
 
