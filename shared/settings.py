@@ -175,9 +175,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool,
         _about(
             "On CPU, with flash attention, a stream that moves to another worker goes on with the "
-            "very same text; values that would be f16 beside f16 keys are held as bf16 for it"
+            "very same text; long prompts take two to four times as long for it"
         ),
-    ] = True
+    ] = False
     threads: Annotated[int, _about("Threads of the engine; 0 = one a core", ge=0)] = 0
     image_threads: Annotated[
         int, _about("Threads that encode images and sounds; 0 = half the cores", ge=0)

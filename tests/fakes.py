@@ -90,6 +90,7 @@ class ScriptedRunner:
         self.batch_rows = batch_rows
         self.can_cut = can_cut
         self.exact = exact
+        self.tile = 1
         self.n_vocab = 257
         self.width = width
         self.ends = np.array([END])

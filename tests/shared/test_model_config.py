@@ -70,9 +70,9 @@ async def test_what_does_not_go_with_what_was_set_before_is_refused(fake_redis: 
 
 def test_settings_of_a_model_lie_over_the_workers() -> None:
     mine = Settings(context=100, slots=4, threads=2)
-    seen = model_config.applied(model_config.of(context_size=0, slots=8, exact=False), mine)
-    assert (seen.context, seen.slots, seen.threads, seen.exact) == (0, 8, 2, False)
-    assert msgspec.structs.replace(seen, context=100, slots=4, exact=True) == mine
+    seen = model_config.applied(model_config.of(context_size=0, slots=8, exact=True), mine)
+    assert (seen.context, seen.slots, seen.threads, seen.exact) == (0, 8, 2, True)
+    assert msgspec.structs.replace(seen, context=100, slots=4, exact=False) == mine
     seen = model_config.applied(model_config.of(cache_type_k="q8_0", flash_attention="on"), mine)
     assert (seen.cache_type_k, seen.cache_type_v, seen.flash_attention) == ("q8_0", "f16", "on")
 

@@ -142,7 +142,7 @@ async def test_nothing_polls_and_a_step_is_at_most_one_round_trip(house: Fleet) 
 
 
 async def test_kill_nine_the_only_worker_and_every_stream_goes_on() -> None:
-    async with fleet(lease_ms=1000) as house:
+    async with fleet(lease_ms=1000, exact=True) as house:
         house.api()
         worker = house.worker()
         await house.ready()

@@ -30,7 +30,7 @@ async def house() -> AsyncIterator[Fleet]:
         model, projector = write_llava(Path(folder), **CONTEXT)
         blind = write_plain(Path(folder) / "blind.gguf")
         models = f"{SEES}={model}+{projector},{BLIND}={blind}"
-        async with fleet(model=models, threads=1, slots=4, lease_ms=1000) as house:
+        async with fleet(model=models, threads=1, slots=4, lease_ms=1000, exact=True) as house:
             house.api()
             house.worker()
             await house.ready()

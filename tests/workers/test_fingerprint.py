@@ -44,7 +44,7 @@ def test_adapters_change_it_by_name_and_content() -> None:
         ({}, {"cache_type_k": "q8_0"}),
         ({}, {"cache_type_v": "q8_0"}),
         ({}, {"flash_attention": "off"}),
-        ({}, {"exact": False}),
+        ({}, {"exact": True}),
         ({}, {"gpu_layers": 0}),
     ],
 )

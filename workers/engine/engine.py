@@ -81,7 +81,7 @@ class Engine:
             batch_rows=runner.batch_rows,
             speculation=speculation if speculation and runner.can_cut else Speculation(),
         )
-        self._pace = Pace(most=prefill_budget, stretch=prefill_stretch)
+        self._pace = Pace(most=prefill_budget, stretch=prefill_stretch, tile=runner.tile)
         self._runner = runner
         self._deliver = deliver
         self._commands: queue.SimpleQueue[_Submit | _Cancel | _Close] = queue.SimpleQueue()

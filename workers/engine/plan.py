@@ -138,6 +138,7 @@ class Runner(Protocol):
     n_vocab: int
     width: int  # of an embedding
     can_cut: bool  # whether a slot's memory can be shortened and shared in part
+    tile: int  # rows from which on they are computed together and cost less each; 1 = no such
     exact: bool  # whether a row's numbers depend on its sequence alone, its cells being in order
     ends: NDArray[np.int64]  # the end-of-generation tokens
 

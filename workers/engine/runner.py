@@ -45,6 +45,7 @@ IDLE_IDS = 32  # ids beyond the slots, for cached prefixes
 DEFAULT_CELLS = 16_384
 CPU_IDLE_CELLS = 4096  # a step on the CPU looks at every cell in use: a third slower with so many
 CPU_NEW_CELLS = 1024  # so those that nobody came back to yet have less
+ATTENTION_TILE = 64  # rows; flash attention on the CPU goes row by row below that
 GGML_TYPE_BF16 = 30  # the bindings do not name it
 CACHE_TYPES: dict[CacheType, int] = {
     "f16": llama_cpp.GGML_TYPE_F16,
@@ -79,6 +80,7 @@ class LlamaRunner:
         self.width: int = llama_cpp.llama_model_n_embd_inp(weights.pointer)
         self.can_cut = weights.can_cut
         self.exact = exact
+        self.tile = 1 if exact or weights.offloaded else ATTENTION_TILE
         self.ends = np.array(sorted(weights.vocab.eog), np.int64)
         self.piece = weights.vocab.piece
         self._context = context
