@@ -41,8 +41,7 @@ class Reference:
             n_batch=512,
             verbose=False,
             flash_attn=True,
-            type_v=GGML_TYPE_BF16,
-            **options,
+            **{"type_v": GGML_TYPE_BF16, **options},
         )
         with closing(llama):
             yield cls(llama)
@@ -65,12 +64,19 @@ class Reference:
         row = self._llama._ctx.get_logits_ith(-1)
         return abs(float(row[one]) - float(row[other]))
 
-    def check(self, prompt: Sequence[int], said: Sequence[int], *, ends: bool = True) -> int:
+    def check(
+        self,
+        prompt: Sequence[int],
+        said: Sequence[int],
+        *,
+        ends: bool = True,
+        tie: float = NEAR_TIE,
+    ) -> int:
         """`said` is what this says too, token by token, up to a near-tie; how many agreed."""
         expected = self.greedy(prompt, len(said), ends=ends)
         for at, (ours, theirs) in enumerate(zip(said, expected, strict=True)):
             if ours != theirs:
                 gap = self.gap([*prompt, *expected[:at]], ours, theirs)
-                assert gap < NEAR_TIE, f"token {at}: {ours} is not {theirs}, {gap:.3f} apart"
+                assert gap < tie, f"token {at}: {ours} is not {theirs}, {gap:.3f} apart"
                 return at
         return len(said)
