@@ -44,7 +44,7 @@ def opened() -> Iterator[Open]:
     with ExitStack() as stack:
 
         def open_with(draft: Path) -> Model:
-            settings = Settings(slots=4, cells=2048, context=1024)
+            settings = Settings(slots=4, cells=2048, context=1024, exact=True)
             order = order_of("ai/smollm2:latest", MODEL, gguf.read(MODEL), ModelConfig(), settings)
             return open_model(replace(order, draft=draft), stack, lambda done: True)
 

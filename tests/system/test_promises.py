@@ -244,7 +244,7 @@ async def made_by_worker(house: Fleet) -> list[float]:
 
 
 async def test_sigterm_hands_running_jobs_to_another_worker() -> None:
-    async with fleet(drain_timeout_s=0) as house:
+    async with fleet(drain_timeout_s=0, exact=True) as house:
         house.api()
         first = house.worker()
         await house.ready()
