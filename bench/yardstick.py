@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import psutil
-import uvicorn
 from litestar import Litestar, post
 from litestar.types import ASGIApp
 from sse_starlette import EventSourceResponse
 
+from api.__main__ import listen, server
 from bench import wire
 from bench.pace import paced
+from shared.settings import Settings
 from tests.servers import free_port
 
 PATH = "/stream"
@@ -121,17 +122,9 @@ def create_app() -> Litestar:
 
 
 def serve(port: int) -> None:
-    """Run it on loopback, with what `api.__main__.server` has of options that cost or save time."""
-    uvicorn.run(
-        create_app(),
-        port=port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-    )
+    """Run it on loopback, as the api is run."""
+    found = Settings(port=port)
+    server(found, create_app()).run(sockets=listen(found))
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         bool,
         _about(
             "On CPU, with flash attention, a stream that moves to another worker goes on with the "
-            "very same text; long prompts take two to four times as long for it"
+            "very same text; long prompts take about twice as long for it"
         ),
     ] = False
     threads: Annotated[int, _about("Threads of the engine; 0 = one a core", ge=0)] = 0

@@ -103,3 +103,17 @@ def test_quantised_values_without_flash_attention_are_refused(weights: Weights) 
     wanted = LlamaRunner.share(weights, cache_type_v="q8_0", flash_attention="off")
     with pytest.raises(BadModel, match="q8_0 need flash attention"), wanted:
         pass
+
+
+@pytest.mark.parametrize(
+    ("runner", "tile"),
+    [
+        ({}, 64),
+        ({"exact": True}, 1),
+        ({"flash_attention": "off"}, 1),
+        ({"cache_type_k": "q8_0"}, 1),
+    ],
+    indirect=["runner"],
+)
+def test_only_f16_keys_and_values_go_by_tiles(runner: LlamaRunner, tile: int) -> None:
+    assert runner.tile == tile

@@ -64,7 +64,14 @@ class LlamaRunner:
     """plan.Runner on llama.cpp. `vocab` and `model` (a llama_cpp pointer) are for the text side."""
 
     def __init__(
-        self, weights: Weights, context: Any, *, slots: int, longest: int, exact: bool = False
+        self,
+        weights: Weights,
+        context: Any,
+        *,
+        slots: int,
+        longest: int,
+        exact: bool = False,
+        tiled: bool = False,
     ) -> None:
         self.weights = weights
         self.vocab = weights.vocab
@@ -80,7 +87,7 @@ class LlamaRunner:
         self.width: int = llama_cpp.llama_model_n_embd_inp(weights.pointer)
         self.can_cut = weights.can_cut
         self.exact = exact
-        self.tile = 1 if exact or weights.offloaded else ATTENTION_TILE
+        self.tile = ATTENTION_TILE if tiled else 1
         self.ends = np.array(sorted(weights.vocab.eog), np.int64)
         self.piece = weights.vocab.piece
         self._context = context
@@ -143,7 +150,8 @@ class LlamaRunner:
                 "fewer or other ones, its own words are in the log"
             )
         try:
-            yield cls(weights, pointer, slots=slots, longest=longest, exact=exact)
+            tiled = flash_attention != "off" and not weights.offloaded and _all_f16(params)
+            yield cls(weights, pointer, slots=slots, longest=longest, exact=exact, tiled=tiled)
         finally:
             llama_cpp.llama_free(pointer)
 
@@ -262,8 +270,13 @@ def _make_exact(params: Any) -> None:
     Only f16 keys with f16 values have them all; any other pair is left the one that goes row by
     row, and bf16 values take no more room."""
     params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
-    if params.type_k == params.type_v == llama_cpp.GGML_TYPE_F16:
+    if _all_f16(params):
         params.type_v = GGML_TYPE_BF16
+
+
+def _all_f16(params: Any) -> bool:
+    """Whether keys and values are: of the types that can be asked for, only these go by tiles."""
+    return bool(params.type_k == params.type_v == llama_cpp.GGML_TYPE_F16)
 
 
 def _sequence_ids(weights: Weights, slots: int) -> int:

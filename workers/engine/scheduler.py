@@ -220,7 +220,8 @@ class Scheduler:
         if not prefill:
             return
         eldest = min(prefill, key=lambda one: one.rank)
-        budget = min(max(budget, not rows.total), self._batch_rows - rows.total)
+        least = 0 if rows.total else 1  # a step without any row would wait for nothing
+        budget = min(max(least, budget), self._batch_rows - rows.total)
         kept = min(eldest.remaining, budget // 2)
         prefill.sort(key=lambda one: (one.lane == "batch", one is eldest, one.remaining, one.rank))
         for sequence in prefill:

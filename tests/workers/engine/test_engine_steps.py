@@ -216,3 +216,11 @@ def test_a_short_prompt_overtakes_a_long_one_and_does_not_stop_it() -> None:
     assert "long" in desk.ends, "the long one was starved"
     desk.run()
     assert len(desk.ends) == 42
+
+
+def test_a_step_that_has_nothing_else_takes_a_prompt_whatever_its_budget() -> None:
+    desk = Desk()
+    desk.submit("hello")
+    desk.engine._take_commands()
+    schedule = desk.engine._scheduler.schedule(prefill_budget=0)
+    assert (schedule.prefill_rows, schedule.decode_rows) == (1, 0)
